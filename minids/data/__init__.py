@@ -1,0 +1,1 @@
+"""Text → tokens → batches: the tokenizer and its trainer, corpora, token files, packing."""
