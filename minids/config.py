@@ -48,7 +48,9 @@ class ModelConfig:
     num_hidden_layers: int = bounded(4, 1, 1_000, "transformer blocks, MTP modules not counted")
     rms_norm_eps: float = bounded(1e-6, 0.0, 1.0, "added to the mean square in RMSNorm")
     tie_word_embeddings: bool = free(False, "output head shares the embedding's weights")
-    initializer_range: float = bounded(0.02, 0.0, 10.0, "standard deviation of initial weights")
+    initializer_range: float = bounded(
+        0.02, 0.0, 10.0, "deviation of initial weights; 0: 1/sqrt(inputs)"
+    )
     zero_init_output: bool = free(
         False, "start o_proj and down_proj at zero: blocks begin as identity"
     )
@@ -64,7 +66,7 @@ class ModelConfig:
     )
     head_dim: int = bounded(64, 1, 4_096, "width of a gqa head")
     attention_bias: bool = free(False, "bias on the gqa query, key and value projections")
-    use_qk_norm: bool = free(False, "RMSNorm on every query and key head")
+    use_qk_norm: bool = free(False, "RMSNorm on query and key heads (mla: queries, rotated key)")
     partial_rotary_factor: float = bounded(1.0, 0.0, 1.0, "share of a gqa head that RoPE rotates")
     q_lora_rank: int = bounded(0, 0, 65_536, "q · width of the query latent; 0 means a full q_proj")
     kv_lora_rank: int = bounded(64, 1, 65_536, "c · d_c, width of the cached latent")

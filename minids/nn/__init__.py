@@ -1,0 +1,1 @@
+"""The mechanisms of DeepSeek, a file each: functions for the rules, modules for weights."""

@@ -1,0 +1,109 @@
+"""Running the chosen experts: every token visits k of e small SwiGLUs and adds up their answers.
+
+Three ways to do one sum. `experts_loop` is the definition. `experts_sorted` sorts the visits by
+expert so that each expert multiplies one solid block: the way to train. `experts_gathered` fetches
+the chosen weights to the tokens instead: the way to decode, when visits are few.
+Weights are stacked as transformers holds them: gate_up [e 2f d] (gate rows first), down [e d f].
+Axes: T tokens, k experts per token, P = T·k visits, d hidden_size, e experts, f expert width.
+"""
+
+import torch
+from einops import einsum, rearrange
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """The definition, an expert at a time.  x [T d], expert and gate [T k] → [T d]"""
+    out = torch.zeros_like(x)
+    for e in range(gate_up.shape[0]):
+        token, slot = torch.nonzero(expert == e, as_tuple=True)  # [visits of e] each
+        hidden = swiglu(F.linear(x[token], gate_up[e].to(x.dtype)))
+        answer = F.linear(hidden, down[e].to(x.dtype))
+        out = out.index_add(0, token, answer * gate[token, slot, None].to(x.dtype))
+    return out
+
+
+def experts_sorted(
+    x: Tensor, expert: Tensor, gate: Tensor, load: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
+    """The same sum in 2·e solid matrix products instead of e gathers and scatters.
+
+    x [T d], expert and gate [T k], load [e] visits per expert → [T d]. Sums each token's answers in
+    a fixed order, so equal runs give equal bits (an index_add on several threads does not).
+    """
+    k = expert.shape[1]
+    order = expert.flatten().argsort(stable=True)  # [P] visits, expert by expert
+    counts = load.tolist()
+    hidden = swiglu(grouped_linear(x[order // k], gate_up, counts))  # [P f]
+    answer = grouped_linear(hidden, down, counts)  # [P d]
+    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
+    answer = rearrange(answer[back], "(T k) d -> T k d", k=k)
+    return einsum(answer, gate.to(x.dtype), "T k d, T k -> T d")
+
+
+def experts_gathered(
+    x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
+    """The same sum for a few tokens: bring the weights to them.  x [T d] → [T d]"""
+    hidden = swiglu(einsum(gate_up[expert].to(x.dtype), x, "T k f d, T d -> T k f"))
+    hidden = hidden * gate[..., None].to(x.dtype)  # [T k f]
+    return einsum(down[expert].to(x.dtype), hidden, "T k d f, T k f -> T d")
+
+
+def swiglu(gate_and_up: Tensor) -> Tensor:
+    """SiLU of the first half times the second.  [… 2f] → [… f]"""
+    gate, up = gate_and_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
+    """Rows of x, sorted by expert, each times its expert's matrix.  x [P i], weight [e o i] → [P o]
+
+    counts [e] rows per expert. On a GPU torch's grouped matmul does it in one launch.
+    """
+    if x.is_cuda and x.dtype == torch.bfloat16:
+        ends = torch.tensor(counts, device=x.device).cumsum(0).to(torch.int32)
+        return F.grouped_mm(x, weight.to(x.dtype).mT, offs=ends)
+    return GroupedLinear.apply(x, weight, counts)
+
+
+class GroupedLinear(torch.autograd.Function):
+    """One matrix product per expert, forward and backward, without a graph node for each.
+
+    Faster than slicing under autograd because slices, casts and accumulations are done once, in
+    place. An expert without tokens gets a zero gradient, not a missing one.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
+        w = weight.to(x.dtype)
+        out = x.new_empty(x.shape[0], w.shape[1])
+        for rows, expert in segments(counts):
+            torch.mm(x[rows], w[expert].T, out=out[rows])
+        ctx.save_for_backward(x, w)
+        ctx.counts, ctx.weight_dtype = counts, weight.dtype
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, w = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x = torch.empty_like(x)
+        grad_w = torch.zeros_like(w)
+        for rows, expert in segments(ctx.counts):
+            torch.mm(grad[rows], w[expert], out=grad_x[rows])
+            torch.mm(grad[rows].T, x[rows], out=grad_w[expert])
+        return grad_x, grad_w.to(ctx.weight_dtype), None
+
+
+def segments(counts: list[int]) -> list[tuple[slice, int]]:
+    """Where each expert's rows lie; experts without rows are left out."""
+    found, start = [], 0
+    for expert, count in enumerate(counts):
+        if count:
+            found.append((slice(start, start + count), expert))
+        start += count
+    return found
