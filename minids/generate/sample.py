@@ -27,7 +27,8 @@ def pick(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) 
     uniform = torch.rand(
         (len(mass), 1), generator=generator, dtype=torch.float64, device=mass.device
     )
-    return torch.searchsorted(mass, uniform * mass[:, -1:], right=True)[:, 0]
+    found = torch.searchsorted(mass, uniform * mass[:, -1:], right=True)[:, 0]  # [b]
+    return found.clamp(max=logits.shape[-1] - 1)  # NaN sorts behind all; logprob_of then shows it
 
 
 def filter_logits(logits: Tensor, sampling: Sampling) -> Tensor:

@@ -8,6 +8,8 @@ from minids.config import bounded, check_ranges
 from minids.errors import UserError
 
 COLDEST = 0.01  # below it logits / temperature leaves float32; 0 itself means the likeliest token
+MOST_TOKENS = 1 << 20
+MOST_SAMPLES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +41,13 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether the choice is the argmax and the seed plays no part."""
         return self.temperature == 0
+
+
+def check_counts(max_new_tokens: int, num_samples: int) -> None:
+    """Hold the size of a request against its ranges."""
+    for name, value, high in (
+        ("max_new_tokens", max_new_tokens, MOST_TOKENS),
+        ("num_samples", num_samples, MOST_SAMPLES),
+    ):
+        if not 1 <= value <= high:
+            raise UserError(f"sampling.{name}", f"{value} is out of range", f"1 … {high:,}")
