@@ -59,7 +59,10 @@ class Tokenizer:
     @classmethod
     def of_characters(cls, texts: Iterable[str]) -> Tokenizer:
         """Every character of the texts a token, in the order of their code points."""
-        return cls("char", [c.encode() for c in sorted(set().union(*texts))])
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        return cls("char", [c.encode() for c in sorted(characters)])
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
