@@ -8,10 +8,29 @@ Axes: T tokens, k experts per token, P = T·k visits, d hidden_size, e experts, 
 """
 
 import torch
-from einops import einsum, rearrange
-from torch import Tensor
+from einops import einsum, rearrange, repeat
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+FEW_VISITS = 64  # up to this many visits without gradient, fetching weights beats sorting tokens
+
+
+class Experts(nn.Module):
+    """Weights of all routed experts, stacked."""
+
+    def __init__(self, n_experts: int, width: int, hidden: int) -> None:
+        super().__init__()
+        gate_up = torch.empty(n_experts, 2 * hidden, width).normal_(std=width**-0.5)
+        down = torch.empty(n_experts, width, hidden).normal_(std=hidden**-0.5)
+        self.gate_up_proj, self.down_proj = nn.Parameter(gate_up), nn.Parameter(down)
+
+    def forward(self, x: Tensor, expert: Tensor, gate: Tensor, load: Tensor) -> Tensor:
+        """x [T d], expert and gate [T k], load [e] visits per expert → [T d]"""
+        weights = self.gate_up_proj, self.down_proj
+        if expert.numel() <= FEW_VISITS and not torch.is_grad_enabled():
+            return experts_gathered(x, expert, gate, *weights)
+        return experts_sorted(x, expert, gate, load, *weights)
 
 
 def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -35,11 +54,12 @@ def experts_sorted(
     """
     k = expert.shape[1]
     order = expert.flatten().argsort(stable=True)  # [P] visits, expert by expert
-    counts = load.tolist()
-    hidden = swiglu(grouped_linear(x[order // k], gate_up, counts))  # [P f]
-    answer = grouped_linear(hidden, down, counts)  # [P d]
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
-    answer = rearrange(answer[back], "(T k) d -> T k d", k=k)
+    counts = load.tolist()
+    visits = Reorder.apply(repeat(x, "T d -> (T k) d", k=k), order, back)  # [P d]
+    hidden = swiglu(grouped_linear(visits, gate_up, counts))  # [P f]
+    answer = Reorder.apply(grouped_linear(hidden, down, counts), back, order)  # [P d]
+    answer = rearrange(answer, "(T k) d -> T k d", k=k)
     return einsum(answer, gate.to(x.dtype), "T k d, T k -> T d")
 
 
@@ -50,6 +70,19 @@ def experts_gathered(
     hidden = swiglu(einsum(gate_up[expert].to(x.dtype), x, "T k f d, T d -> T k f"))
     hidden = hidden * gate[..., None].to(x.dtype)  # [T k f]
     return einsum(down[expert].to(x.dtype), hidden, "T k d f, T k f -> T d")
+
+
+class Reorder(torch.autograd.Function):
+    """Rows in another order; the gradient goes back by the inverse order, without scattering."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad.index_select(0, *ctx.saved_tensors), None, None
 
 
 def swiglu(gate_and_up: Tensor) -> Tensor:
@@ -92,10 +125,13 @@ class GroupedLinear(torch.autograd.Function):
         x, w = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x = torch.empty_like(x)
-        grad_w = torch.zeros_like(w)
+        grad_w = torch.empty_like(w)
         for rows, expert in segments(ctx.counts):
             torch.mm(grad[rows], w[expert], out=grad_x[rows])
             torch.mm(grad[rows].T, x[rows], out=grad_w[expert])
+        for expert, count in enumerate(ctx.counts):
+            if not count:
+                grad_w[expert].zero_()
         return grad_x, grad_w.to(ctx.weight_dtype), None
 
 

@@ -7,14 +7,11 @@ from torch.nn import functional as F
 class Linear(nn.Linear):
     """y = x Wᵀ (+ bias), computed in x's dtype; the float32 weight receives a float32 gradient.
 
-    x [… in] → [… out]. Initial values come from `Transformer.init_weights`.
+    x [… in] → [… out]. A whole model is filled by `Transformer.init_weights`.
     """
 
-    def __init__(self, width_in: int, width_out: int, bias: bool = False) -> None:
+    def __init__(self, width_in: int, width_out: int, *, bias: bool = False) -> None:
         super().__init__(width_in, width_out, bias=bias)
-
-    def reset_parameters(self) -> None:
-        """Nothing: a freshly built model is filled once, by the preset's rule."""
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)

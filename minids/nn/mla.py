@@ -12,43 +12,63 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from minids.config import ModelConfig
-from minids.nn.attention import attend, visible
+from minids.nn.attention import attend
 from minids.nn.cache import LayerCache
 from minids.nn.linear import Linear
 from minids.nn.norm import RMSNorm
 from minids.nn.rope import Rope, rotate_halves, rotate_pairs, softmax_scale
 
-LATENT_EPS = (
-    1e-6  # transformers builds the two latent norms with its default, whatever the config says
-)
+LATENT_EPS = 1e-6  # of the two latent norms, whatever the config says: so were the models trained
+
+
+def attend_expanded(
+    q_nope: Tensor,
+    q_rope: Tensor,
+    c: Tensor,
+    k_rope: Tensor,
+    kv_b: Linear,
+    scale: float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """As trained: every latent is expanded into keys and values per head.  → [b s h v]
+
+    q_nope [b s h n], q_rope [b s h r], c [b t c], k_rope [b t r]; kv_b maps c to h·(n+v).
+    """
+    h, n = q_nope.shape[2:]
+    kv = rearrange(kv_b(c), "b t (h w) -> b t h w", h=h)
+    k_nope, v = kv[..., :n], kv[..., n:]  # [b t h n], [b t h v] per head: keys first
+    q = torch.cat((q_nope, q_rope), dim=-1)  # [b s h n+r]
+    k = torch.cat((k_nope, repeat(k_rope, "b t r -> b t h r", h=h)), dim=-1)  # [b t h n+r]
+    return attend(q, k, v, scale, mask)
 
 
 class MLA(nn.Module):
     """x [b s d] → [b s d].
 
-    q_lora_rank 0 replaces the query latent by one matrix (V2-Lite). `use_qk_norm` norms each query
-    head and the shared rotated key; with the latent's own norm, all that enters a score is then
-    bounded, as in V4 (§2.3), and the keys can still be absorbed.
+    q_lora_rank 0 replaces the query latent by one matrix (V2-Lite). `use_qk_norm` is ours: it norms
+    each query head and the shared rotated key. Together with the latent's own norm all that enters
+    a score is then bounded, as in V4, and the keys can still be absorbed into the query.
     """
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         d, h = cfg.hidden_size, cfg.num_attention_heads
+        n, r, v = cfg.qk_nope_head_dim, cfg.qk_rope_head_dim, cfg.v_head_dim
         self.cfg, self.scale = cfg, softmax_scale(cfg)
         self.rotate = rotate_pairs if cfg.rope_interleave else rotate_halves
         if cfg.q_lora_rank:
             self.q_a_proj = Linear(d, cfg.q_lora_rank)
             self.q_a_layernorm = RMSNorm(cfg.q_lora_rank, LATENT_EPS)
-            self.q_b_proj = Linear(cfg.q_lora_rank, h * cfg.qk_head_dim)
+            self.q_b_proj = Linear(cfg.q_lora_rank, h * (n + r))
         else:
-            self.q_proj = Linear(d, h * cfg.qk_head_dim)
-        self.kv_a_proj_with_mqa = Linear(d, cfg.kv_lora_rank + cfg.qk_rope_head_dim)
+            self.q_proj = Linear(d, h * (n + r))
+        self.kv_a_proj_with_mqa = Linear(d, cfg.kv_lora_rank + r)
         self.kv_a_layernorm = RMSNorm(cfg.kv_lora_rank, LATENT_EPS)
-        self.kv_b_proj = Linear(cfg.kv_lora_rank, h * (cfg.qk_nope_head_dim + cfg.v_head_dim))
-        self.o_proj = Linear(h * cfg.v_head_dim, d)
+        self.kv_b_proj = Linear(cfg.kv_lora_rank, h * (n + v))
+        self.o_proj = Linear(h * v, d)
         if cfg.use_qk_norm:
-            self.q_norm = RMSNorm(cfg.qk_head_dim, cfg.rms_norm_eps)
-            self.k_rope_norm = RMSNorm(cfg.qk_rope_head_dim, cfg.rms_norm_eps)
+            self.q_norm = RMSNorm(n + r, cfg.rms_norm_eps)
+            self.k_rope_norm = RMSNorm(r, cfg.rms_norm_eps)
 
     def forward(
         self, x: Tensor, rope: Rope, mask: Tensor | None = None, cache: LayerCache | None = None
@@ -57,41 +77,27 @@ class MLA(nn.Module):
         c, k_rope = self.latents(x, rope)
         if cache is not None:
             c, k_rope = cache.append(c, k_rope)
-        see = visible(x.shape[1], c.shape[1], mask, x.device)
-        out = self.attend_expanded(q_nope, q_rope, c, k_rope, see)
+        out = attend_expanded(q_nope, q_rope, c, k_rope, self.kv_b_proj, self.scale, mask)
         return self.o_proj(rearrange(out, "b s h v -> b s (h v)"))
 
     def queries(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
         """Queries without and with position.  → [b s h n], [b s h r]"""
         cfg = self.cfg
         if cfg.q_lora_rank:
-            q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+            q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))  # [b s h*(n+r)]
         else:
-            q = self.q_proj(x)
+            q = self.q_proj(x)  # [b s h*(n+r)]
         q = rearrange(q, "b s (h w) -> b s h w", h=cfg.num_attention_heads)
         if cfg.use_qk_norm:
-            q = self.q_norm(q)
+            q = self.q_norm(q)  # [b s h n+r]
         q_nope, q_rope = q.split([cfg.qk_nope_head_dim, cfg.qk_rope_head_dim], dim=-1)
         return q_nope, self.rotate(q_rope, rope)
 
     def latents(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
-        """What is remembered of a token: its normed latent, one rotated key.  → [b s c], [b s r]"""
-        c, k_rope = self.kv_a_proj_with_mqa(x).split(
-            [self.cfg.kv_lora_rank, self.cfg.qk_rope_head_dim], dim=-1
-        )
-        if self.cfg.use_qk_norm:
-            k_rope = self.k_rope_norm(k_rope)
+        """All that is remembered of a token: normed latent, rotated key.  → [b s c], [b s r]"""
+        cfg = self.cfg
+        c, k_rope = self.kv_a_proj_with_mqa(x).split([cfg.kv_lora_rank, cfg.qk_rope_head_dim], -1)
+        if cfg.use_qk_norm:
+            k_rope = self.k_rope_norm(k_rope)  # [b s r]
         k_rope = self.rotate(rearrange(k_rope, "b s r -> b s 1 r"), rope)
         return self.kv_a_layernorm(c), rearrange(k_rope, "b s 1 r -> b s r")
-
-    def attend_expanded(
-        self, q_nope: Tensor, q_rope: Tensor, c: Tensor, k_rope: Tensor, see: Tensor | None
-    ) -> Tensor:
-        """As trained: every latent is expanded into keys and values per head.  → [b s h v]"""
-        cfg = self.cfg
-        kv = rearrange(self.kv_b_proj(c), "b t (h w) -> b t h w", h=cfg.num_attention_heads)
-        k_nope, v = kv.split([cfg.qk_nope_head_dim, cfg.v_head_dim], dim=-1)  # per head: keys first
-        k_rope = repeat(k_rope, "b t r -> b t h r", h=cfg.num_attention_heads)  # one key for all
-        q = torch.cat((q_nope, q_rope), dim=-1)  # [b s h n+r]
-        k = torch.cat((k_nope, k_rope), dim=-1)  # [b t h n+r]
-        return attend(q, k, v, self.scale, see)

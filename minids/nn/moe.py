@@ -10,127 +10,153 @@ k experts per token, G groups.  (DeepSeekMoE §3; V2 §2.2; V3 §2.1.2)
 from typing import NamedTuple
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minids.config import ModelConfig
-from minids.nn.experts import experts_gathered, experts_sorted
+from minids.nn.experts import Experts
 from minids.nn.ffn import SwiGLU
-
-FEW_VISITS = 64  # below this many token-expert visits, fetching weights beats sorting tokens
 
 
 class Routing(NamedTuple):
     """Who goes where, and how much each answer counts."""
 
-    expert: Tensor  # [T k] int64, chosen experts
+    expert: Tensor  # [T k] int64, chosen experts, best first
     gate: Tensor  # [T k] float32, weight of each answer
     affinity: Tensor  # [T e] float32, score of every expert before any bias
     load: Tensor  # [e] int64, visits per expert
 
 
 def route_v3(x: Tensor, centroid: Tensor, bias: Tensor, cfg: ModelConfig) -> Routing:
-    """Choose by affinity plus bias, weigh by affinity alone.  (DeepSeek-V3 §2.1.2, eq. 12–16)
+    """Choose by affinity plus bias, weigh by affinity alone. (DeepSeek-V3 §2.1.2, eq. 12–16)
 
-    x [T d], centroid [e d], bias [e] float32 without gradient → Routing. Affinity is a sigmoid, so
-    experts do not compete until the choice. Computed in float32 (at least).
+    x [T d], centroid [e d], bias [e] float32 without gradient → Routing. Differs from V2: sigmoid
+    instead of softmax, so experts do not compete; a group counts as its two best experts do.
     """
-    affinity = torch.sigmoid(scores(x, centroid))  # [T e]
+    affinity = score(x, centroid, cfg)  # [T e]
     choice = affinity + bias  # [T e] steers which …
     if cfg.n_group > 1:
-        two_best = rearrange(choice, "T (G e) -> T G e", G=cfg.n_group).topk(2, dim=-1).values
-        choice = keep_groups(choice, reduce(two_best, "T G two -> T G", "sum"), cfg)
-    expert = choice.topk(cfg.num_experts_per_tok, dim=-1).indices  # [T k]
+        grouped = rearrange(choice, "T (G e) -> T G e", G=cfg.n_group)
+        choice = keep_groups(choice, grouped.topk(2, dim=-1).values.sum(-1), cfg)  # [T e]
+    expert = largest(choice, cfg.num_experts_per_tok)  # [T k]
     gate = affinity.gather(-1, expert)  # [T k] … never how much
-    if cfg.norm_topk_prob:
-        gate = gate / (gate.sum(-1, keepdim=True) + 1e-20)  # [T k]
-    return Routing(expert, gate * cfg.routed_scaling_factor, affinity, count(expert, cfg))
+    return Routing(expert, weigh(gate, cfg), affinity, count_visits(expert, cfg.n_routed_experts))
 
 
 def route_v2(x: Tensor, centroid: Tensor, cfg: ModelConfig) -> Routing:
-    """Choose and weigh by one softmax over all experts.  (DeepSeek-V2 §2.2.1–2.2.2)
+    """Choose and weigh by one softmax over all experts. (DeepSeek-V2 §2.2.1, 2.2.2)
 
-    A group (device) counts as its best expert does. Weights are the softmax values as they are:
-    released V2 models never renormalise, they scale.
+    x [T d], centroid [e d] → Routing. A group (device) counts as its best expert does. The released
+    V2 models never renormalise, they scale.
     """
-    affinity = scores(x, centroid).softmax(-1)  # [T e]
-    choice = affinity
+    affinity = choice = score(x, centroid, cfg)  # [T e]
     if cfg.topk_method == "group_limited_greedy" and cfg.n_group > 1:
-        best = reduce(choice, "T (G e) -> T G", "max", G=cfg.n_group)
-        choice = keep_groups(choice, best, cfg)
-    expert = choice.topk(cfg.num_experts_per_tok, dim=-1).indices  # [T k]
+        best = reduce(affinity, "T (G e) -> T G", "max", G=cfg.n_group)
+        choice = keep_groups(affinity, best, cfg)  # [T e]
+    expert = largest(choice, cfg.num_experts_per_tok)  # [T k]
     gate = affinity.gather(-1, expert)  # [T k]
-    if cfg.norm_topk_prob:
-        gate = gate / (gate.sum(-1, keepdim=True) + 1e-20)  # [T k]
-    return Routing(expert, gate * cfg.routed_scaling_factor, affinity, count(expert, cfg))
+    return Routing(expert, weigh(gate, cfg), affinity, count_visits(expert, cfg.n_routed_experts))
 
 
-def scores(x: Tensor, centroid: Tensor) -> Tensor:
-    """Router logits, float32 at least: a rounding here sends a token elsewhere.  → [T e]"""
+def score(x: Tensor, centroid: Tensor, cfg: ModelConfig) -> Tensor:
+    """How well each expert suits each token, float32 at least: a rounding sends tokens elsewhere.
+
+    x [T d], centroid [e d] → [T e]
+    """
     wide = torch.promote_types(x.dtype, torch.float32)
-    return x.to(wide) @ centroid.to(wide).T
+    logit = F.linear(x.to(wide), centroid.to(wide))  # [T e]
+    if cfg.scoring_func == "softmax":  # V2
+        return logit.softmax(-1)
+    if cfg.scoring_func == "sigmoid":  # V3
+        return logit.sigmoid()
+    return F.softplus(logit).sqrt()  # V4
+
+
+def largest(choice: Tensor, k: int) -> Tensor:
+    """Indices of the k largest, best first; a tie goes to the lower index. (`topk` may not)
+
+    choice [T …] → [T k]
+    """
+    return torch.sort(choice, dim=-1, descending=True, stable=True).indices[..., :k]
 
 
 def keep_groups(choice: Tensor, group_score: Tensor, cfg: ModelConfig) -> Tensor:
-    """Forbid all experts outside the `topk_group` best groups.  choice [T e], group_score [T G]
+    """Forbid all experts outside the `topk_group` best groups: none far away is ever asked.
 
-    Forbidden means −∞, not 0: a bias may make allowed choices negative.
+    choice [T e], group_score [T G] → [T e]. Forbidden means −∞, not 0: with a bias, allowed choices
+    may be negative.
     """
-    best = group_score.topk(cfg.topk_group, dim=-1).indices  # [T groups kept]
-    allowed = torch.zeros_like(group_score, dtype=torch.bool).scatter_(1, best, True)  # [T G]
-    per_group = choice.shape[-1] // cfg.n_group
-    return choice.masked_fill(~allowed.repeat_interleave(per_group, dim=-1), float("-inf"))
+    best = largest(group_score, cfg.topk_group)  # [T groups kept]
+    allowed = torch.zeros_like(group_score, dtype=torch.bool).scatter(-1, best, True)  # [T G]
+    allowed = repeat(allowed, "T G -> T (G e)", e=choice.shape[-1] // cfg.n_group)
+    return choice.masked_fill(~allowed, float("-inf"))
 
 
-def count(expert: Tensor, cfg: ModelConfig) -> Tensor:
-    """Visits per expert.  → [e] int64"""
-    return torch.bincount(expert.flatten(), minlength=cfg.n_routed_experts)
+def weigh(gate: Tensor, cfg: ModelConfig) -> Tensor:
+    """The chosen affinities as weights of the answers.  [T k] → [T k]"""
+    if cfg.norm_topk_prob:
+        gate = gate / (gate.sum(-1, keepdim=True) + 1e-20)  # [T k]
+    return gate * cfg.routed_scaling_factor
+
+
+def count_visits(expert: Tensor, n_experts: int) -> Tensor:
+    """expert [T k] → [e] int64"""
+    return torch.bincount(expert.flatten(), minlength=n_experts)
 
 
 def updated_bias(bias: Tensor, load: Tensor, speed: float) -> Tensor:
-    """V3's balance rule: busy experts a step down, idle ones a step up.  (V3 §2.1.2)
+    """V3's balance rule: busy experts a step down, idle ones a step up. (V3 §2.1.2)
 
-    bias [e] float32, load [e] visits of the whole batch, speed γ → [e]
+    bias [e] float32, load [e] visits of the whole batch, speed γ → [e]. As published, the steps
+    need not add up to zero; only differences between biases steer.
     """
-    load = load.to(bias.dtype)
+    load = load.to(bias.dtype)  # [e]
     return bias + speed * torch.sign(load.mean() - load)
 
 
-def sequence_balance_loss(affinity: Tensor, b: int, cfg: ModelConfig) -> Tensor:
-    """V3's small extra loss: no expert should be over-used within one sequence.  (V3 eq. 17–20)
+def v3_balance_loss(routing: Routing, b: int, cfg: ModelConfig) -> Tensor:
+    """V3's small extra loss: no expert should be over-used within one sequence. (V3 eq. 17–20)
 
-    affinity [T e] of b sequences → scalar: Σ_i f_i P_i, mean over sequences; balanced: 1. f_i is
-    the share of tokens whose k best (without bias) hold expert i, times e/k; P_i its mean
-    normalised score.
+    routing of b sequences → [b], Σ_i f_i P_i times α; evenly spread: α. f_i counts the tokens whose
+    k best, without bias and groups, hold expert i; P_i is its mean share of the affinity.
     """
-    score = rearrange(affinity, "(b s) e -> b s e", b=b)
-    best = score.topk(cfg.num_experts_per_tok, dim=-1).indices  # [b s k]
-    chosen = torch.zeros_like(score).scatter_(-1, best, 1.0)  # [b s e]
-    f = reduce(chosen, "b s e -> b e", "mean") * cfg.n_routed_experts / cfg.num_experts_per_tok
-    p = reduce(score / score.sum(-1, keepdim=True), "b s e -> b e", "mean")
-    return (f * p).sum(-1).mean()
+    affinity = rearrange(routing.affinity, "(b s) e -> b s e", b=b)
+    best = affinity.topk(cfg.num_experts_per_tok, dim=-1).indices  # [b s k]
+    f = how_often(best, cfg)  # [b e]
+    share = affinity / (affinity.sum(-1, keepdim=True) + 1e-20)  # [b s e]
+    p = reduce(share, "b s e -> b e", "mean")
+    return cfg.aux_loss_alpha * (f * p).sum(-1)
 
 
-def v2_balance_losses(routing: Routing, cfg: ModelConfig) -> Tensor:
-    """V2's three losses, weighted: experts, devices, what devices receive.  (V2 eq. 23–31)
+def v2_balance_loss(routing: Routing, b: int, cfg: ModelConfig) -> Tensor:
+    """V2's three losses: experts, devices, and what devices receive. (V2 eq. 23–31)
 
-    → scalar. A device is a group of experts; each loss is a product of how often (no gradient) and
-    how much (gradient through the affinity).
+    routing of b sequences → [b], each loss times its α, per sequence as in the released code. A
+    device is a group of experts. Each is Σ how often (no gradient) × how much (gradient).
     """
-    tokens, k = routing.expert.shape
-    f = routing.load.to(routing.affinity.dtype) * (cfg.n_routed_experts / (k * tokens))  # [e]
-    p = reduce(routing.affinity, "T e -> e", "mean")
-    f_device = reduce(f, "(G e) -> G", "mean", G=cfg.n_group)
-    p_device = reduce(p, "(G e) -> G", "sum", G=cfg.n_group)
-    device = routing.expert // (cfg.n_routed_experts // cfg.n_group)  # [T k]
-    sent = torch.zeros(tokens, cfg.n_group, device=f.device, dtype=f.dtype)
-    sent = reduce(sent.scatter_(1, device, 1.0), "T G -> G", "mean")
-    f_comm = sent * cfg.n_group / cfg.topk_group  # [G]
+    affinity = rearrange(routing.affinity, "(b s) e -> b s e", b=b)
+    expert = rearrange(routing.expert, "(b s) k -> b s k", b=b)
+    f, p = how_often(expert, cfg), reduce(affinity, "b s e -> b e", "mean")
+    f_device = reduce(f, "b (G e) -> b G", "mean", G=cfg.n_group)
+    p_device = reduce(p, "b (G e) -> b G", "sum", G=cfg.n_group)
+    device = expert // (cfg.n_routed_experts // cfg.n_group)  # [b s k]
+    sent = affinity.new_zeros(*affinity.shape[:2], cfg.n_group).scatter(-1, device, 1.0)  # [b s G]
+    f_sent = reduce(sent, "b s G -> b G", "mean") * cfg.n_group / cfg.topk_group  # [b G]
     return (
-        cfg.aux_loss_alpha * (f * p).sum()
-        + cfg.device_loss_alpha * (f_device * p_device).sum()
-        + cfg.comm_loss_alpha * (f_comm * p_device).sum()
+        cfg.aux_loss_alpha * (f * p).sum(-1)
+        + cfg.device_loss_alpha * (f_device * p_device).sum(-1)
+        + cfg.comm_loss_alpha * (f_sent * p_device).sum(-1)
     )
+
+
+def how_often(expert: Tensor, cfg: ModelConfig) -> Tensor:
+    """f_i: visits of expert i in a sequence, 1 if evenly spread.  expert [b s k] → [b e]"""
+    b, s, k = expert.shape
+    visits = torch.zeros(b, cfg.n_routed_experts, device=expert.device)  # [b e]
+    ones = torch.ones(b, s * k, device=expert.device)  # [b s*k]
+    visits = visits.scatter_add(-1, rearrange(expert, "b s k -> b (s k)"), ones)  # [b e]
+    return visits * (cfg.n_routed_experts / (k * s))
 
 
 class Gate(nn.Module):
@@ -140,56 +166,40 @@ class Gate(nn.Module):
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(cfg.n_routed_experts, cfg.hidden_size))
+        e, d = cfg.n_routed_experts, cfg.hidden_size
+        self.weight = nn.Parameter(torch.empty(e, d).normal_(std=d**-0.5))
         if cfg.topk_method == "noaux_tc":
-            bias = torch.zeros(cfg.n_routed_experts, dtype=torch.float32)
-            self.register_buffer("e_score_correction_bias", bias)
-
-
-class Experts(nn.Module):
-    """Weights of all routed experts, stacked."""
-
-    def __init__(self, cfg: ModelConfig) -> None:
-        super().__init__()
-        e, d, f = cfg.n_routed_experts, cfg.hidden_size, cfg.moe_intermediate_size
-        self.gate_up_proj = nn.Parameter(torch.empty(e, 2 * f, d))
-        self.down_proj = nn.Parameter(torch.empty(e, d, f))
+            self.register_buffer("e_score_correction_bias", torch.zeros(e, dtype=torch.float32))
 
 
 class MoE(nn.Module):
-    """x [b s d] → [b s d] and the Routing it used; Σ gate · expert(x) + shared(x)."""
+    """x [b s d] → Σ gate · expert(x) + shared(x) [b s d], and the Routing that was used."""
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         self.cfg = cfg
+        d, f = cfg.hidden_size, cfg.moe_intermediate_size
         self.gate = Gate(cfg)
-        self.experts = Experts(cfg)
+        self.experts = Experts(cfg.n_routed_experts, d, f)
         if cfg.n_shared_experts:
-            self.shared_experts = SwiGLU(
-                cfg.hidden_size, cfg.moe_intermediate_size * cfg.n_shared_experts
-            )
+            self.shared_experts = SwiGLU(d, f * cfg.n_shared_experts)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         flat = rearrange(x, "b s d -> (b s) d")
         routing = self.route(flat)
-        weights = self.experts.gate_up_proj, self.experts.down_proj
-        if routing.expert.numel() <= FEW_VISITS and not torch.is_grad_enabled():
-            out = experts_gathered(flat, routing.expert, routing.gate, *weights)
-        else:
-            out = experts_sorted(flat, *routing[:2], routing.load, *weights)
+        out = self.experts(flat, routing.expert, routing.gate, routing.load)  # [T d]
         if self.cfg.n_shared_experts:
-            out = out + self.shared_experts(flat)
+            out = out + self.shared_experts(flat)  # [T d]
         return rearrange(out, "(b s) d -> b s d", b=x.shape[0]), routing
 
     def route(self, flat: Tensor) -> Routing:
-        """The published rule of this config's generation.  flat [T d]"""
+        """The rule of this config's generation.  flat [T d]"""
         if self.cfg.topk_method == "noaux_tc":
             bias = self.gate.e_score_correction_bias
             return route_v3(flat, self.gate.weight, bias, self.cfg)
         return route_v2(flat, self.gate.weight, self.cfg)
 
     def balance_loss(self, routing: Routing, b: int) -> Tensor:
-        """What the generation adds to the loss per layer, α included.  → scalar"""
-        if self.cfg.topk_method == "noaux_tc":
-            return self.cfg.aux_loss_alpha * sequence_balance_loss(routing.affinity, b, self.cfg)
-        return v2_balance_losses(routing, self.cfg)
+        """What the generation adds to the loss of each sequence, α included.  → [b]"""
+        rule = v3_balance_loss if self.cfg.topk_method == "noaux_tc" else v2_balance_loss
+        return rule(routing, b, self.cfg)

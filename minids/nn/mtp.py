@@ -1,9 +1,9 @@
 """Multi-token prediction: small modules that guess the tokens after the next one.
 
-Module u sees the state that predicted token i+u and the embedding of that token, and predicts the
-one behind it; embedding and output head are shared with the main model. It densifies the training
+Module u joins the state of depth u−1 at position i with the embedding of token i+u and predicts
+token i+u+1; embedding and output head are shared with the main model. It densifies the training
 signal, and is a ready-made draft model for decoding.
-Axes: b batch, s positions, d hidden_size, u depth (0 for the first module).  (DeepSeek-V3 §2.2)
+Axes: b batch, s positions, d hidden_size, u depth.  (DeepSeek-V3 §2.2)
 """
 
 import torch
@@ -17,7 +17,7 @@ from minids.nn.moe import Routing
 from minids.nn.norm import RMSNorm
 from minids.nn.rope import Rope
 
-IGNORE = -100
+IGNORE = -100  # label of a position that has no target
 
 
 class SharedHead(nn.Module):
@@ -52,17 +52,15 @@ class MTPModule(Block):
         cache: LayerCache | None = None,
     ) -> tuple[Tensor, Routing | None]:
         """state [b s d] of depth u−1, embedded [b s d] of what it predicted → [b s d], Routing"""
-        joined = torch.cat((self.enorm(embedded), self.hnorm(state)), dim=-1)
+        joined = torch.cat((self.enorm(embedded), self.hnorm(state)), dim=-1)  # [b s 2*d]
         out, routing = self(self.eh_proj(joined), rope, mask, cache)
         return self.shared_head.norm(out), routing
 
 
 def shift_labels(labels: Tensor) -> Tensor:
-    """Targets one token further, never across a document.  labels [b s] → [b s]
+    """Targets one token further, never across a document.  labels [b s] → [b s-1]
 
     Position i takes label i+1, and only if label i was real too: IGNORE marks padding and the end
     of a document, so a chain of real labels stays inside one.
     """
-    further = torch.full_like(labels, IGNORE)
-    further[:, :-1] = labels[:, 1:]
-    return further.masked_fill(labels == IGNORE, IGNORE)
+    return labels[:, 1:].masked_fill(labels[:, :-1] == IGNORE, IGNORE)

@@ -1,7 +1,7 @@
 """RMSNorm: divide by the root mean square, multiply by a learned weight; no mean, no bias.
 
 Costs one pass over the activations. The mean square is taken in float32 (at least): in bfloat16 a
-sum of thousands of squares loses its small terms. Axes: d hidden_size.
+sum of thousands of squares loses its small terms. Axes: d hidden_size or any other last axis.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) · weight over the last axis (arXiv 1910.07467; DeepSeek-V2 §2.1).
+    """Brings each token's vector to one length, channel weights after it. (arXiv 1910.07467)
 
     x [… d] → [… d] in x's dtype.
     """
@@ -21,9 +21,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The rule as a function; torch fuses it and accumulates bfloat16 input in float32."""
-    return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
+    """The rule itself, step by step; torch's `rms_norm` above is the same in one kernel."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    mean_square = wide.square().mean(-1, keepdim=True)  # [… 1]
+    return (wide * torch.rsqrt(mean_square + eps)).to(x.dtype) * weight.to(x.dtype)

@@ -1,4 +1,4 @@
-"""Rotary positions: query and key are turned by their position, their product sees the distance.
+"""Rotary positions: query and key are turned by position, so their product sees the distance.
 
 Channel pair p turns by position · θ^(−2p/r). Two layouts exist for which channels form a pair;
 DeepSeek's weights use neighbours, Llama's use halves, and confusing them is the field's most
@@ -17,15 +17,19 @@ from minids.config import ModelConfig
 
 
 class Rope(NamedTuple):
-    """Tables for some positions, float32 whatever the model computes in (RELIABILITY: bfloat16
-    holds only 256 distinct integers exactly)."""
+    """Tables for some positions, float32 whatever the model computes in.
 
-    cos: Tensor  # [… s p]
-    sin: Tensor  # [… s p]
+    In bfloat16 positions above 256 would begin to coincide.
+    """
+
+    cos: Tensor  # [s p] or [b s p]
+    sin: Tensor  # [s p] or [b s p]
 
 
-def rope_tables(cfg: ModelConfig, positions: Tensor, dtype: torch.dtype = torch.float32) -> Rope:
-    """cos and sin of every angle.  positions [s] or [b s], integers → Rope
+def rope_tables(
+    cfg: ModelConfig, positions: Tensor, dtype: torch.dtype = torch.float32
+) -> Rope:
+    """Cosine and sine of every angle.  positions [s] or [b s], integers → Rope
 
     Angles are formed in float64 and rounded once. With YaRN both carry its length correction
     (1 whenever mscale = mscale_all_dim, as in V3).
@@ -39,33 +43,30 @@ def rope_tables(cfg: ModelConfig, positions: Tensor, dtype: torch.dtype = torch.
 
 
 def frequencies(cfg: ModelConfig) -> Tensor:
-    """Turns per token of each pair, fast ones first.  → [p] float64  (arXiv 2104.09864, 2309.00071)
+    """Radians per token of each pair, fast ones first, in float64. (arXiv 2104.09864, 2309.00071)
 
-    YaRN keeps pairs that turn more than beta_fast times over the original context, divides those
-    that turn less than beta_slow times by the factor, and blends linearly between.
+    → [p]. YaRN keeps pairs that turn more than beta_fast times over the original context, divides
+    those that turn less than beta_slow times by the factor, and blends linearly between.
     """
     width = cfg.rotary_dim
-    pair = torch.arange(0, width, 2, dtype=torch.float64) / width  # [p]
-    frequency = cfg.rope_theta**-pair  # [p]
+    pair = torch.arange(width // 2, dtype=torch.float64, device="cpu")  # [p]
+    frequency = cfg.rope_theta ** (-2 * pair / width)  # [p]
     if cfg.rope_type == "default":
         return frequency
     low = max(math.floor(pair_that_turns(cfg.beta_fast, cfg)), 0)
     high = min(math.ceil(pair_that_turns(cfg.beta_slow, cfg)), width - 1)
-    index = torch.arange(width // 2, dtype=torch.float64)  # [p]
-    stretch = ((index - low) / max(high - low, 0.001)).clamp(0, 1)  # [p]
-    return frequency / cfg.rope_factor * stretch + frequency * (1 - stretch)
+    slow = ((pair - low) / max(high - low, 0.001)).clamp(0, 1)  # [p] 0 keeps, 1 divides
+    return frequency * (1 - slow) + frequency / cfg.rope_factor * slow
 
 
 def pair_that_turns(turns: float, cfg: ModelConfig) -> float:
-    """The (fractional) pair index that makes `turns` full turns over the original context."""
-    context = cfg.original_max_position_embeddings
-    return (
-        cfg.rotary_dim * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(cfg.rope_theta))
-    )
+    """The (fractional) pair that makes `turns` full turns over the original context."""
+    wavelength = cfg.original_max_position_embeddings / (2 * math.pi * turns)
+    return cfg.rotary_dim * math.log(wavelength) / (2 * math.log(cfg.rope_theta))
 
 
 def length_correction(factor: float, mscale: float) -> float:
-    """YaRN's attention temperature: 0.1 · mscale · ln(factor) + 1 (V3 report §4.3)."""
+    """YaRN's attention temperature: 0.1 · mscale · ln(factor) + 1. (DeepSeek-V3 §4.3)"""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
@@ -82,19 +83,20 @@ def softmax_scale(cfg: ModelConfig) -> float:
 
 def rotate_pairs(x: Tensor, rope: Rope) -> Tensor:
     """DeepSeek's layout: channels (0,1), (2,3), … turn together.  x [b s h r] → [b s h r]"""
-    even, odd = x[..., 0::2], x[..., 1::2]  # [b s h p]
-    cos, sin = over_heads(rope, x.dtype)
+    even, odd = rearrange(x, "b s h (p two) -> two b s h p", two=2)
+    cos, sin = for_heads(rope)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return rearrange(turned, "b s h p two -> b s h (p two)")
+    return rearrange(turned, "b s h p two -> b s h (p two)").to(x.dtype)
 
 
 def rotate_halves(x: Tensor, rope: Rope) -> Tensor:
     """Llama's layout: channel i turns with channel i + r/2.  x [b s h r] → [b s h r]"""
-    first, second = x.chunk(2, dim=-1)  # [b s h p]
-    cos, sin = over_heads(rope, x.dtype)
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    first, second = rearrange(x, "b s h (two p) -> two b s h p", two=2)
+    cos, sin = for_heads(rope)
+    turned = torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    return turned.to(x.dtype)
 
 
-def over_heads(rope: Rope, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The tables with an axis for heads, in the dtype of what they turn."""
-    return rope.cos[..., None, :].to(dtype), rope.sin[..., None, :].to(dtype)
+def for_heads(rope: Rope) -> Rope:
+    """The tables with an axis that every head shares.  → [… s 1 p] each"""
+    return Rope(rope.cos[..., None, :], rope.sin[..., None, :])
