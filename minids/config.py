@@ -75,7 +75,7 @@ class ModelConfig:
     v_head_dim: int = bounded(32, 1, 4_096, "v · value channels of a head")
 
     # position
-    rope_theta: float = bounded(10_000.0, 1.0, 1e12, "base of the rotation frequencies")
+    rope_theta: float = bounded(10_000.0, 2.0, 1e12, "base of the rotation frequencies")
     rope_interleave: bool = free(True, "pairs (0,1),(2,3)…; false pairs i with i + r/2")
     rope_type: str = one_of(
         "default", "default yarn", "how frequencies are stretched to long context"
@@ -84,8 +84,8 @@ class ModelConfig:
     original_max_position_embeddings: int = bounded(
         4096, 1, 1 << 30, "YaRN: context trained at, tokens"
     )
-    beta_fast: float = bounded(32.0, 0.0, 10_000.0, "YaRN: turns above which a frequency is kept")
-    beta_slow: float = bounded(1.0, 0.0, 10_000.0, "YaRN: turns below which it is divided")
+    beta_fast: float = bounded(32.0, 0.01, 10_000.0, "YaRN: turns above which a frequency is kept")
+    beta_slow: float = bounded(1.0, 0.01, 10_000.0, "YaRN: turns below which it is divided")
     mscale: float = bounded(1.0, 0.0, 10.0, "YaRN: length correction of cos and sin")
     mscale_all_dim: float = bounded(0.0, 0.0, 10.0, "YaRN: length correction of the softmax scale")
 
@@ -317,6 +317,10 @@ class RunConfig:
                 f"{self.data.context} tokens, the model reads {self.model.max_position_embeddings}",
                 f"2 … {self.model.max_position_embeddings}",
             )
+        depth = self.model.num_nextn_predict_layers
+        if self.data.context <= depth:
+            what = f"{self.data.context} tokens, MTP looks {depth} further"
+            raise UserError("data.context", what, f"{depth + 1} and more")
 
 
 SECTIONS: dict[str, type] = {

@@ -20,20 +20,17 @@ class Block(nn.Module):
 
     def __init__(self, cfg: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+        d = cfg.hidden_size
+        self.input_layernorm = RMSNorm(d, cfg.rms_norm_eps)
         self.self_attn = MLA(cfg) if cfg.attention == "mla" else Attention(cfg)
-        self.post_attention_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
-        if cfg.is_moe_layer(layer):
-            self.mlp: MoE | SwiGLU = MoE(cfg)
-        else:
-            self.mlp = SwiGLU(cfg.hidden_size, cfg.intermediate_size)
+        self.post_attention_layernorm = RMSNorm(d, cfg.rms_norm_eps)
+        self.mlp = MoE(cfg) if cfg.is_moe_layer(layer) else SwiGLU(d, cfg.intermediate_size)
 
     def forward(
         self, x: Tensor, rope: Rope, mask: Tensor | None = None, cache: LayerCache | None = None
     ) -> tuple[Tensor, Routing | None]:
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
-        inner = self.post_attention_layernorm(x)
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)  # [b s d]
+        thought, routing = self.mlp(self.post_attention_layernorm(x)), None
         if isinstance(self.mlp, MoE):
-            out, routing = self.mlp(inner)
-            return x + out, routing
-        return x + self.mlp(inner), None
+            thought, routing = thought
+        return x + thought, routing

@@ -201,5 +201,6 @@ class MoE(nn.Module):
 
     def balance_loss(self, routing: Routing, b: int) -> Tensor:
         """What the generation adds to the loss of each sequence, α included.  → [b]"""
-        rule = v3_balance_loss if self.cfg.topk_method == "noaux_tc" else v2_balance_loss
-        return rule(routing, b, self.cfg)
+        if self.cfg.topk_method == "noaux_tc":
+            return v3_balance_loss(routing, b, self.cfg)
+        return v2_balance_loss(routing, b, self.cfg)

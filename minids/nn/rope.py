@@ -26,9 +26,7 @@ class Rope(NamedTuple):
     sin: Tensor  # [s p] or [b s p]
 
 
-def rope_tables(
-    cfg: ModelConfig, positions: Tensor, dtype: torch.dtype = torch.float32
-) -> Rope:
+def rope_tables(cfg: ModelConfig, positions: Tensor, dtype: torch.dtype = torch.float32) -> Rope:
     """Cosine and sine of every angle.  positions [s] or [b s], integers → Rope
 
     Angles are formed in float64 and rounded once. With YaRN both carry its length correction
