@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-import numpy as np
-
 from minids.config import RunConfig
 from minids.data import shards, tales, text
 from minids.data.batches import Batches, ShardSource, Source
 from minids.data.generated import TalesSource
 from minids.data.shards import Shard
+from minids.data.split import tokenize
 from minids.data.tokenizer import Tokenizer
 from minids.errors import UserError
 
@@ -134,7 +132,7 @@ def open_data(cfg: RunConfig, folder: Path | None = None) -> Data:
         shard = shards.load(folder / TOKENS)
         if (shard.source, shard.tokenizer) == (source, tokenizer.fingerprint):
             return from_shard(cfg, corpus.name, tokenizer, shard)
-    return from_shard(cfg, corpus.name, tokenizer, tokenize(corpus, source, tokenizer, cfg))
+    return from_shard(cfg, corpus.name, tokenizer, tokenize(corpus, source, tokenizer, cfg.data))
 
 
 def open_tales(cfg: RunConfig, folder: Path | None) -> Data:
@@ -188,7 +186,7 @@ def from_shard(cfg: RunConfig, name: str, tokenizer: Tokenizer, shard: Shard) ->
             "data",
             f"{n_tokens:,} tokens in {name}, needs ≥ {cfg.data.context + 1:,}",
             "more text than one training sequence",
-            hint="data.context is its length",
+            hint="data.context shortens it, data.tokenizer=byte makes more tokens of a text",
         )
     return Data(
         cfg=fitted(cfg, tokenizer),
@@ -201,61 +199,6 @@ def from_shard(cfg: RunConfig, name: str, tokenizer: Tokenizer, shard: Shard) ->
         shard=shard,
         source=lambda: ShardSource(shard, cfg.data.context, cfg.train.seed),
     )
-
-
-# Tokens
-
-
-def tokenize(corpus: text.Corpus, source: str, tokenizer: Tokenizer, cfg: RunConfig) -> Shard:
-    """Every document as tokens, the held-out ones last."""
-    documents = (document for document in corpus.documents() if document)
-    first, second = next(documents, None), next(documents, None)
-    if first is None:
-        raise UserError("data", f"{corpus.name} holds no text", "at least one document")
-    if second is None:
-        parts = cut_by_position(first, cfg.data.held_out)
-    else:
-        parts = itertools.chain((first, second), documents)
-    encoded, keys = [], []
-    for document in parts:
-        ids = [tokenizer.bos, *tokenizer.encode(document), tokenizer.eos]
-        encoded.append(np.array(ids, np.uint32))
-        keys.append(key_of(document, cfg.data.seed))
-    held_out = [False, True] if second is None else choose_held_out(keys, cfg.data.held_out)
-    if all(held_out):
-        raise UserError(
-            "data",
-            f"all {len(keys)} documents of {corpus.name} are the same text",
-            "at least two different ones, or one long one",
-        )
-    return shards.gather(
-        (ids for ids, held in zip(encoded, held_out, strict=True) if not held),
-        (ids for ids, held in zip(encoded, held_out, strict=True) if held),
-        vocab_size=tokenizer.vocab_size,
-        tokenizer=tokenizer.fingerprint,
-        source=source,
-    )
-
-
-def cut_by_position(document: str, share: float) -> tuple[str, str]:
-    """A single text: the last `share` of its characters is held out."""
-    border = int(len(document) * (1 - share))
-    return document[:border], document[border:]
-
-
-def choose_held_out(keys: Sequence[int], share: float) -> list[bool]:
-    """The documents with the smallest keys, at least one. Equal texts have equal keys: one side."""
-    border = sorted(keys)[max(1, round(share * len(keys))) - 1]
-    return [key <= border for key in keys]
-
-
-def key_of(document: str, seed: int) -> int:
-    """64 bits that look random and depend on the text and the seed only."""
-    salt = seed.to_bytes(8, "little")
-    return int.from_bytes(hashlib.blake2b(document.encode(), digest_size=8, key=salt).digest())
-
-
-# Tokenizers
 
 
 def choose_tokenizer(
