@@ -1,9 +1,10 @@
 """Text from a model, one token at a time, with everything already read kept in the latent cache.
 
 Prompts of different length are padded on the left, so that every row's newest token stands in the
-last column and one step serves all rows; positions count from each row's first real token. Samples
-of one prompt share its prefill. A step costs one forward pass over b tokens and one copy to the
-host; a small model at batch 1 is bound by dispatch, so float32 on one thread is fastest on a CPU.
+last column and one step serves all rows. RoPE sees distances only, so the padding shifts nothing and
+needs no positions of its own. Samples of one prompt share its prefill. A step costs one forward
+pass over b tokens and one copy to the host; a small model at batch 1 is bound by dispatch, so
+float32 on one thread is fastest on a CPU.
 
 Axes: b rows (prompt by prompt, its samples side by side), s new columns, t all columns, V
 vocabulary, d hidden_size.
@@ -140,11 +141,9 @@ class Context:
         if self.cache is None:
             tokens = tokens if self.past is None else torch.cat([self.past, tokens], dim=1)
             self.past = tokens  # [b t]
-        positions = None
         if self.mask is not None:
             self.mask = F.pad(self.mask, (0, self.n_columns - self.mask.shape[1]), value=True)
-            positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]  # [b s]
-        states = self.model.hidden(tokens, positions=positions, mask=self.mask, cache=self.cache)
+        states = self.model.hidden(tokens, mask=self.mask, cache=self.cache)
         return states[:, -s:]
 
     def select(self, rows: Tensor) -> None:
