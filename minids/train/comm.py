@@ -1,0 +1,78 @@
+"""What several processes of one run say to each other: sums, pieces, and that they are still there.
+
+One process says nothing (`Solo`); several talk through torch.distributed (`Gloo`). Both have the
+same four words, so the training code knows only how many ranks there are.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minids.errors import UserError
+
+TIMEOUT_S = 120
+
+
+class Solo:
+    """A run of one process."""
+
+    rank, world = 0, 1
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Sum over ranks, in place."""
+
+    def all_gather(self, out: list[Tensor], mine: Tensor) -> None:
+        """Fill `out` with every rank's tensor."""
+        out[0].copy_(mine)
+
+    def broadcast(self, tensor: Tensor) -> None:
+        """Rank 0's values everywhere, in place."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Gloo(Solo):
+    """Ranks on one machine, meeting in a file.
+
+    A rank that dies closes its sockets, so the others fail at once, not after the timeout. Raises
+    UserError with code 1 naming what was lost.
+    """
+
+    def __init__(self, rank: int, world: int, meeting: Path) -> None:
+        import torch.distributed as dist
+
+        self.rank, self.world, self.dist = rank, world, dist
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{meeting}",
+            rank=rank,
+            world_size=world,
+            timeout=datetime.timedelta(seconds=TIMEOUT_S),
+        )
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        self._say(self.dist.all_reduce, tensor)
+
+    def all_gather(self, out: list[Tensor], mine: Tensor) -> None:
+        self._say(self.dist.all_gather, out, mine)
+
+    def broadcast(self, tensor: Tensor) -> None:
+        self._say(self.dist.broadcast, tensor, 0)
+
+    def close(self) -> None:
+        if self.dist.is_initialized():
+            self.dist.destroy_process_group()
+
+    def _say(self, word, *args) -> None:
+        try:
+            word(*args)
+        except (RuntimeError, torch.distributed.DistBackendError) as error:
+            what = str(error).splitlines()[0][:120]
+            raise UserError(
+                "workers", f"rank {self.rank} lost another worker ({what})", code=1
+            ) from error

@@ -1,0 +1,89 @@
+"""One optimizer for a whole model: Muon for matrices, AdamW for what is not a map between vectors.
+
+Embedding, output head, norms, biases and the router's centroids go to AdamW (each row there is a
+thing of its own), all other matrices to Muon, as in Moonlight and DeepSeek-V4 (§4.2). Written here
+and not taken from torch.optim because that is what the lesson is about, because torch's Muon takes
+no stacked experts, and because importing torch.optim costs a second. Moments are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from minids.config import TrainConfig
+from minids.train.comm import Solo
+from minids.train.muon import Muon
+
+
+def belongs_to_adamw(name: str, weight: Tensor) -> bool:
+    """Whether a parameter is updated number by number."""
+    return weight.ndim < 2 or name in ("embed_tokens.weight", "lm_head.weight") or ".gate." in name
+
+
+class AdamW:
+    """Adam with decoupled weight decay on matrices only (arXiv 1711.05101), all tensors at once."""
+
+    def __init__(self, named: list[tuple[str, Tensor]], beta1: float, beta2: float, eps: float):
+        self.names = [name for name, _ in named]
+        self.weights = [weight for _, weight in named]
+        self.beta1, self.beta2, self.eps, self.steps = beta1, beta2, eps, 0
+        self.mean = [torch.zeros_like(w) for w in self.weights]
+        self.square = [torch.zeros_like(w) for w in self.weights]
+        self.decayed = [w for w in self.weights if w.ndim >= 2]
+
+    @torch.no_grad()
+    def step(self, lr: float, weight_decay: float) -> None:
+        """w ← w − lr · (m̂ / (√v̂ + eps) + weight_decay · w)"""
+        if not self.weights:
+            return
+        self.steps += 1
+        grads = [w.grad for w in self.weights]
+        torch._foreach_lerp_(self.mean, grads, 1 - self.beta1)
+        torch._foreach_mul_(self.square, self.beta2)
+        torch._foreach_addcmul_(self.square, grads, grads, value=1 - self.beta2)
+        root = torch._foreach_sqrt(self.square)
+        torch._foreach_mul_(root, (1 - self.beta2**self.steps) ** -0.5)
+        torch._foreach_add_(root, self.eps)
+        if self.decayed:
+            torch._foreach_mul_(self.decayed, 1 - lr * weight_decay)
+        size = -lr / (1 - self.beta1**self.steps)
+        torch._foreach_addcdiv_(self.weights, self.mean, root, value=size)
+
+
+class Optimizer:
+    """Both rules over a model's parameters; tied weights count once."""
+
+    def __init__(self, model: nn.Module, cfg: TrainConfig, muon_dtype: torch.dtype) -> None:
+        self.cfg = cfg
+        by_number, by_matrix = [], []
+        for name, weight in model.named_parameters():
+            alone = cfg.optimizer == "adamw" or belongs_to_adamw(name, weight)
+            (by_number if alone else by_matrix).append((name, weight))
+        self.adamw = AdamW(by_number, cfg.beta1, cfg.beta2, cfg.adam_eps)
+        self.muon = Muon(by_matrix, cfg.momentum, muon_dtype)
+
+    def step(self, lr_factor: float, comm: Solo) -> None:
+        """One update of every parameter from its `.grad`."""
+        self.adamw.step(self.cfg.lr * lr_factor, self.cfg.weight_decay)
+        self.muon.step(self.cfg.muon_lr * lr_factor, self.cfg.weight_decay, comm)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, by stable names; views, not copies."""
+        state = {"adamw.steps": torch.tensor(self.adamw.steps)}
+        for name, mean, square in zip(
+            self.adamw.names, self.adamw.mean, self.adamw.square, strict=True
+        ):
+            state[f"adamw.mean.{name}"], state[f"adamw.square.{name}"] = mean, square
+        state |= {f"muon.momentum.{name}": tensor for name, tensor in self.muon.state().items()}
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a saved state; names and shapes must agree (KeyError, RuntimeError)."""
+        mine = self.state_dict()
+        if mine.keys() != state.keys():
+            raise KeyError(f"optimizer state differs at {sorted(mine.keys() ^ state.keys())[0]}")
+        self.adamw.steps = int(state["adamw.steps"])
+        for name, tensor in mine.items():
+            tensor.copy_(state[name])

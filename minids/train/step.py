@@ -1,0 +1,91 @@
+"""One optimizer step: sum, look, then move.
+
+Every micro-batch contributes a sum, divided once by the targets of the whole step, so any split
+over micro-batches and workers gives the same gradient (a mean of means would not). The norm is
+looked at before anything is scaled: clipping a gradient with one infinity turns the rest of it
+into zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from minids.nn.mtp import IGNORE
+from minids.nn.transformer import Labelled, Transformer
+from minids.train.comm import Solo
+
+
+class StepReport(NamedTuple):
+    """What a step measured; nothing in it touches the weights."""
+
+    loss: float  # nats per target, next-token part only
+    mtp_loss: list[float]  # nats per target of each depth
+    balance: float  # weighted balance losses
+    grad_norm: float  # before clipping, all ranks together
+    n_targets: int
+    load: list[list[int]]  # [expert layers][experts] visits, all ranks
+
+
+class Gradients:
+    """All gradients as views into one flat buffer: one sum over ranks, one norm, one scaling."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        first = self.parameters[0]
+        size = sum(p.numel() for p in self.parameters)
+        self.flat = torch.zeros(size, device=first.device, dtype=first.dtype)
+        start = 0
+        for p in self.parameters:
+            p.grad = self.flat[start : start + p.numel()].view_as(p)
+            start += p.numel()
+
+    def zero(self) -> None:
+        """Forget the last step's."""
+        self.flat.zero_()
+
+
+def gradient(
+    model: Transformer, gradients: Gradients, micro_batches: Sequence[Labelled], comm: Solo
+) -> StepReport:
+    """Fill the gradients with the mean over all targets of the step, on all ranks.
+
+    Weights are not touched; see `clip` and `Optimizer.step` for what follows.
+    """
+    mine = sum(int((batch.labels != IGNORE).sum()) for batch in micro_batches)
+    counted = torch.tensor([mine], dtype=torch.int64)
+    comm.all_reduce(counted)
+    n_targets = max(int(counted), 1)
+    gradients.zero()
+    sums: Tensor | None = None
+    load: Tensor | None = None
+    for batch in micro_batches:
+        part = model.loss(batch)
+        (part.total / n_targets).backward()
+        row = torch.cat(
+            [part.main[None], part.balance[None], part.mtp, part.n_mtp.float()]
+        ).double()
+        sums = row if sums is None else sums + row
+        load = part.load if load is None else load + part.load
+    comm.all_reduce(gradients.flat)
+    comm.all_reduce(sums)
+    comm.all_reduce(load)
+    depth = (len(sums) - 2) // 2
+    mtp = sums[2 : 2 + depth] / sums[2 + depth :].clamp(min=1)
+    return StepReport(
+        loss=sums[0].item() / n_targets,
+        mtp_loss=mtp.tolist(),
+        balance=sums[1].item() / n_targets,
+        grad_norm=torch.linalg.vector_norm(gradients.flat).item(),
+        n_targets=n_targets,
+        load=load.tolist(),
+    )
+
+
+def clip(gradients: Gradients, grad_norm: float, largest: float) -> None:
+    """Scale the gradient to the largest norm allowed; 0 means no limit. The norm must be finite."""
+    if largest and grad_norm > largest:
+        gradients.flat.mul_(largest / (grad_norm + 1e-6))
