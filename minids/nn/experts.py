@@ -4,14 +4,17 @@ Three ways to do one sum. `experts_loop` is the definition. `experts_sorted` sor
 expert so that each expert multiplies one solid block: the way to train. `experts_gathered` fetches
 the chosen weights to the tokens instead: the way to decode, when visits are few.
 Weights are stacked as transformers holds them: gate_up [e 2f d] (gate rows first), down [e d f].
-Axes: T tokens, k experts per token, P = T·k visits, d hidden_size, e experts, f expert width.
+Axes: T tokens, k experts per token, R rows (visits, see dispatch), d hidden_size, e experts,
+f expert width.
 """
 
 import torch
-from einops import einsum, rearrange, repeat
+from einops import einsum
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from minids.nn.dispatch import FromExperts, ToExperts, lay_out
 
 FEW_VISITS = 64  # up to this many visits without gradient, fetching weights beats sorting tokens
 
@@ -52,14 +55,10 @@ def experts_sorted(
     x [T d], expert and gate [T k], load [e] visits per expert → [T d]. Sums each token's answers in
     a fixed order, so equal runs give equal bits (an index_add on several threads does not).
     """
-    k = expert.shape[1]
-    order = expert.flatten().argsort(stable=True)  # [P] visits, expert by expert
-    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
-    counts = load.tolist()
-    visits = Reorder.apply(repeat(x, "T d -> (T k) d", k=k), order, back)  # [P d]
-    hidden = swiglu(grouped_linear(visits, gate_up, counts))  # [P f]
-    answer = Reorder.apply(grouped_linear(hidden, down, counts), back, order)  # [P d]
-    answer = rearrange(answer, "(T k) d -> T k d", k=k)
+    layout = lay_out(expert, load)
+    visits = ToExperts.apply(x, layout)  # [R d]
+    hidden = swiglu(grouped_linear(visits, gate_up, layout.rows))  # [R f]
+    answer = FromExperts.apply(grouped_linear(hidden, down, layout.rows), layout)  # [T k d]
     return einsum(answer, gate.to(x.dtype), "T k d, T k -> T d")
 
 
@@ -72,19 +71,6 @@ def experts_gathered(
     return einsum(down[expert].to(x.dtype), hidden, "T k d f, T k f -> T d")
 
 
-class Reorder(torch.autograd.Function):
-    """Rows in another order; the gradient goes back by the inverse order, without scattering."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        return x.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return grad.index_select(0, *ctx.saved_tensors), None, None
-
-
 def swiglu(gate_and_up: Tensor) -> Tensor:
     """SiLU of the first half times the second.  [… 2f] → [… f]"""
     gate, up = gate_and_up.chunk(2, dim=-1)
@@ -92,7 +78,7 @@ def swiglu(gate_and_up: Tensor) -> Tensor:
 
 
 def grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
-    """Rows of x, sorted by expert, each times its expert's matrix.  x [P i], weight [e o i] → [P o]
+    """Rows of x, sorted by expert, each times its expert's matrix.  x [R i], weight [e o i] → [R o]
 
     counts [e] rows per expert. On a GPU torch's grouped matmul does it in one launch.
     """
