@@ -78,14 +78,16 @@ class ModelConfig:
     rope_theta: float = bounded(10_000.0, 2.0, 1e12, "base of the rotation frequencies")
     rope_interleave: bool = free(True, "pairs (0,1),(2,3)…; false pairs i with i + r/2")
     rope_type: str = one_of(
-        "default", "default yarn", "how frequencies are stretched to long context"
+        "default", "default yarn llama3", "how frequencies are stretched to long context"
     )
-    rope_factor: float = bounded(1.0, 1.0, 10_000.0, "YaRN: context multiplied by this")
+    rope_factor: float = bounded(1.0, 1.0, 10_000.0, "stretching: context multiplied by this")
     original_max_position_embeddings: int = bounded(
-        4096, 1, 1 << 30, "YaRN: context trained at, tokens"
+        4096, 1, 1 << 30, "stretching: context trained at, tokens"
     )
-    beta_fast: float = bounded(32.0, 0.01, 10_000.0, "YaRN: turns above which a frequency is kept")
-    beta_slow: float = bounded(1.0, 0.01, 10_000.0, "YaRN: turns below which it is divided")
+    beta_fast: float = bounded(
+        32.0, 0.01, 10_000.0, "stretching: turns above which a frequency is kept"
+    )
+    beta_slow: float = bounded(1.0, 0.01, 10_000.0, "stretching: turns below which it is divided")
     mscale: float = bounded(1.0, 0.0, 10.0, "YaRN: length correction of cos and sin")
     mscale_all_dim: float = bounded(0.0, 0.0, 10.0, "YaRN: length correction of the softmax scale")
 

@@ -44,13 +44,18 @@ def frequencies(cfg: ModelConfig) -> Tensor:
     """Radians per token of each pair, fast ones first, in float64. (arXiv 2104.09864, 2309.00071)
 
     → [p]. YaRN keeps pairs that turn more than beta_fast times over the original context, divides
-    those that turn less than beta_slow times by the factor, and blends linearly between.
+    those that turn less than beta_slow times by the factor, and blends linearly between; Llama 3
+    does the same, but blends along the turns where YaRN blends along the pairs.
     """
     width = cfg.rotary_dim
     pair = torch.arange(width // 2, dtype=torch.float64, device="cpu")  # [p]
     frequency = cfg.rope_theta ** (-2 * pair / width)  # [p]
     if cfg.rope_type == "default":
         return frequency
+    if cfg.rope_type == "llama3":
+        turns = cfg.original_max_position_embeddings * frequency / (2 * math.pi)  # [p]
+        slow = ((cfg.beta_fast - turns) / (cfg.beta_fast - cfg.beta_slow)).clamp(0, 1)  # [p]
+        return frequency * (1 - slow) + frequency / cfg.rope_factor * slow
     low = max(math.floor(pair_that_turns(cfg.beta_fast, cfg)), 0)
     high = min(math.ceil(pair_that_turns(cfg.beta_slow, cfg)), width - 1)
     slow = ((pair - low) / max(high - low, 0.001)).clamp(0, 1)  # [p] 0 keeps, 1 divides
