@@ -35,6 +35,7 @@ def test_a_file_without_suffix_is_plain_text(tmp_path):
 def test_a_folder_gives_every_known_file_once_and_no_hidden_or_empty_one(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / ".git").mkdir()
+    (tmp_path / "folder.txt").mkdir()
     for name in ("a.txt", "b.md", "sub/c.py", ".d.txt", ".git/e.txt", "f.png"):
         (tmp_path / name).write_text(name)
     (tmp_path / "empty.py").write_text("")

@@ -109,6 +109,7 @@ def test_fingerprints_tell_kinds_and_vocabularies_apart():
     [
         (lambda lines: lines[:65] + lines[66:], "not the next token"),
         (lambda lines: [*lines, lines[0]], "not the next token"),
+        (lambda lines: [*lines, f"{lines[0].split()[0]} {len(lines)}"], "not the next token"),
         (lambda lines: [*lines, "!!! 314"], "not the next token"),
         (lambda lines: [*lines, "YQ=="], "not the next token"),
         (lambda lines: ["YWI= 0", *lines[1:]], "1 of the 256 bytes are missing"),
@@ -168,18 +169,16 @@ signs = st.one_of(st.characters(max_codepoint=0x2FF), st.sampled_from("aacst 世
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(alphabet=signs, max_size=60))
-def test_tokenizers_gives_the_same_ids_for_any_text(theirs, text):
-    assert theirs["bpe"].encode(text).ids == BPE.encode(text)
-    assert theirs["byte"].encode(text).ids == BYTE.encode(text)
+@given(st.text(alphabet=signs, max_size=60) | st.sampled_from([f"a {s}b" for s in SPECIALS]))
+def test_tokenizers_gives_the_same_ids_for_any_text_when_told_that_it_is_text(theirs, text):
+    for tokenizer in (BPE, BYTE):
+        theirs[tokenizer.kind].encode_special_tokens = True
+        assert theirs[tokenizer.kind].encode(text).ids == tokenizer.encode(text)
 
 
-def test_tokenizers_takes_special_tokens_as_text_when_told_so(theirs):
-    theirs["bpe"].encode_special_tokens = True
-    try:
-        assert theirs["bpe"].encode("a<|eos|>").ids == BPE.encode("a<|eos|>")
-    finally:
-        theirs["bpe"].encode_special_tokens = False
+def test_tokenizers_takes_special_tokens_for_control_unless_told_otherwise(theirs):
+    theirs["bpe"].encode_special_tokens = False
+    assert theirs["bpe"].encode("a<|eos|>").ids == [*BPE.encode("a"), BPE.eos]
 
 
 @each_kind
