@@ -1,0 +1,343 @@
+"""How a tale goes: the plot of `tales`, told by a Teller in a World.
+
+Somebody wants a thing that another one owns, sets out, may have to help an animal on the way (a task
+inside the task, sometimes with a story inside the story), bargains, and comes home. Each function
+tells one part and keeps the world true; later parts must respect it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from minids.data import tales_words as words
+
+if TYPE_CHECKING:
+    from minids.data.tales import Teller
+
+NAMES = words.SHE + words.HE
+FEMALE = frozenset(words.SHE)
+
+
+class Person(NamedTuple):
+    """Somebody with a name, or an animal."""
+
+    name: str  # as said in a sentence: "Mira", "the fox"
+    subject: str  # she, he, it
+    possessive: str  # her, his, its
+
+
+class Thing(NamedTuple):
+    """Something that can be owned."""
+
+    material: str
+    noun: str
+
+    @property
+    def full(self) -> str:
+        """As first said: "copper kettle"."""
+        return f"{self.material} {self.noun}"
+
+
+class World:
+    """What is true right now."""
+
+    def __init__(self) -> None:
+        self.people: list[Person] = []
+        self.places: list[str] = []
+        self.owner: dict[Thing, Person] = {}
+        self.moved: set[Thing] = set()  # things that changed hands
+
+    def give(self, thing: Thing, to: Person) -> None:
+        """A thing changes hands."""
+        self.owner[thing] = to
+        self.moved.add(thing)
+
+    def things_of(self, person: Person) -> list[Thing]:
+        """What somebody owns, oldest first."""
+        return [thing for thing, owner in self.owner.items() if owner is person]
+
+    def names(self) -> list[str]:
+        """Everybody in the story."""
+        return [person.name for person in self.people]
+
+
+def tell(t: Teller, w: World) -> None:
+    """A whole story."""
+    town, hero, friend = opening(t, w)
+    belongings(t, w, hero, friend)
+    treasure, keeper, goal = wish(t, w, hero)
+    farewell(t, w, hero, friend)
+    setting_out(t, hero)
+    if t.maybe(2, 3):
+        trouble(t, w, hero)
+    arrival(t, w, hero, goal)
+    bargain(t, w, hero, keeper, treasure)
+    homecoming(t, w, hero, friend, town, treasure)
+    reckoning(t, w)
+    ending(t, hero, friend)
+
+
+# Small words
+
+
+def with_article(t: Teller, options: list[str], before: str = " ") -> str:
+    """Choose a word and say it behind a or an."""
+    return t.word([("an " if o[0] in "aeiou" else "a ") + o for o in options], before).split(" ")[1]
+
+
+def new_person(t: Teller, w: World, before: str = " ", after: str = "") -> Person:
+    """Somebody not yet in the story, by name."""
+    taken = w.names()
+    name = t.word([n for n in NAMES if n not in taken], before, after)
+    person = Person(name, *(("she", "her") if name in FEMALE else ("he", "his")))
+    w.people.append(person)
+    return person
+
+
+def new_place(t: Teller, w: World, after: str = "") -> str:
+    """A place not yet in the story, behind "the"."""
+    place = t.word([p for p in words.PLACES if p not in w.places], " the ", after)
+    w.places.append(place)
+    return place
+
+
+def new_thing(t: Teller, w: World, article: str, after: str = "") -> Thing:
+    """A thing unlike all others: "a copper kettle" or, with an article given, "my copper kettle"."""
+    material = (
+        t.word(words.MATERIALS, f" {article} ") if article else with_article(t, words.MATERIALS)
+    )
+    taken = [thing.noun for thing in w.owner]
+    return Thing(material, t.word([n for n in words.THINGS if n not in taken], " ", after))
+
+
+def said(t: Teller, who: str) -> None:
+    """… said Mira softly."""
+    t.word(words.SPEECH)
+    t.say(f" {who}")
+    t.word(words.MANNERS, after=".")
+
+
+# The plot
+
+
+def opening(t: Teller, w: World) -> tuple[str, Person, Person]:
+    """Who this is about → town, hero, friend."""
+    way = t.pick(("lived", "was", "once"))
+    if way == "lived":
+        t.say("In")
+        town = t.word(words.TOWNS, after=" lived")
+        with_article(t, words.TRAITS)
+        t.word(words.ROLES, after=" named")
+        hero = new_person(t, w, after=".")
+    elif way == "was":
+        hero = new_person(t, w, before="", after=" was")
+        with_article(t, words.TRAITS)
+        t.word(words.ROLES, after=" from")
+        town = t.word(words.TOWNS, after=".")
+    else:
+        t.say("Once there was")
+        with_article(t, words.TRAITS)
+        t.word(words.ROLES, after=" in")
+        town = t.word(words.TOWNS, after=" whose name was")
+        hero = new_person(t, w, after=".")
+    t.say(f" {hero.possessive.capitalize()} best friend was")
+    friend = new_person(t, w, after=",")
+    with_article(t, words.TRAITS)
+    t.word(words.ROLES, after=".")
+    return town, hero, friend
+
+
+def belongings(t: Teller, w: World, hero: Person, friend: Person) -> None:
+    """Who owns what when it begins."""
+    t.say(f" {hero.name} had")
+    w.owner[new_thing(t, w, "")] = hero
+    if t.maybe(1, 2):
+        t.say(" and")
+        w.owner[new_thing(t, w, "")] = hero
+    t.say(f". {friend.name} had")
+    thing = new_thing(t, w, "")
+    w.owner[thing] = friend
+    match t.pick(("plain", "smell", "kept")):
+        case "plain":
+            t.say(".")
+        case "smell":
+            t.say(" that smelled of")
+            t.word(words.FOODS, after=".")
+        case "kept":
+            t.say(f" and kept the {thing.noun} under")
+            with_article(t, words.HIDERS)
+            t.say(".")
+
+
+def wish(t: Teller, w: World, hero: Person) -> tuple[Thing, Person, str]:
+    """What the hero wants → the thing, who owns it, where."""
+    t.say(f" More than anything, {hero.name}")
+    t.word(("wanted", "dreamed of", "wished for", "longed for"))
+    treasure = new_thing(t, w, "the", after=" of")
+    keeper = new_person(t, w, after=", the")
+    t.word(words.TRAITS)
+    t.word(words.ROLES, after=" at")
+    goal = new_place(t, w, after=".")
+    w.owner[treasure] = keeper
+    return treasure, keeper, goal
+
+
+def farewell(t: Teller, w: World, hero: Person, friend: Person) -> None:
+    """The friend gives something, or advice."""
+    if t.maybe(1, 2):
+        thing = w.things_of(friend)[0]
+        t.word(("Take", "Have", "Borrow"), ' "', " my")
+        t.recall(thing.full, "thing", [x.full for x in w.owner], after=',"')
+        w.give(thing, hero)
+    else:
+        t.word(("Be careful", "Come back soon", "Good luck", "Do not get lost"), ' "', ',"')
+    said(t, friend.name)
+
+
+def setting_out(t: Teller, hero: Person) -> None:
+    """The journey begins."""
+    t.say(" So one")
+    t.word(words.WEATHERS)
+    t.word(words.HOURS)
+    t.say(f" {hero.name}")
+    t.word(words.MOVES)
+    t.word(("away.", "off.", "out of town."))
+
+
+def trouble(t: Teller, w: World, hero: Person) -> None:
+    """A task inside the task: an animal has lost something."""
+    t.say(" At")
+    meeting = new_place(t, w, after=f" {hero.subject} met")
+    with_article(t, words.FEELINGS)
+    kind = t.word(words.ANIMALS, after=".")
+    animal = Person(f"the {kind}", "it", "its")
+    w.people.append(animal)
+    t.say(' "I have lost')
+    thing = new_thing(t, w, "my", after=',"')
+    w.owner[thing] = animal
+    said(t, animal.name)
+    t.say(' "It is at')
+    hidden_at = new_place(t, w, after=", under")
+    hider = t.word(words.HIDERS, " the ", '."')
+    t.say(f" {hero.name}")
+    t.word(words.MOVES, after=" to the")
+    t.recall(hidden_at, "place", w.places, after=" and looked under the")
+    t.recall(hider, "place", words.HIDERS[:4], after=".")
+    if t.maybe(1, 2):
+        t.say(f" There it was! {hero.subject.capitalize()} took the")
+    else:
+        t.word(("There lay", "And there was"), after=" the")
+    t.recall(thing.noun, "thing", [x.noun for x in w.owner])
+    t.say(f" and {hero.subject} carried it back to the")
+    t.recall(meeting, "place", w.places, after=".")
+    thanks(t, w, hero, animal)
+
+
+def thanks(t: Teller, w: World, hero: Person, animal: Person) -> None:
+    """The animal gives a present or tells a story of its own."""
+    if t.maybe(1, 2):
+        t.word(("Take", "Keep", "Have"), ' "')
+        present = new_thing(t, w, "my", after=',"')
+        said(t, animal.name)
+        w.give(present, hero)
+        return
+    t.say(' "Long ago')
+    with_article(t, words.TRAITS)
+    t.word(words.ROLES, after=" lost")
+    noun = with_article(t, words.THINGS)
+    t.say(" near the")
+    place = t.word(words.PLACES, after=", and")
+    finder = with_article(t, words.ANIMALS)
+    t.say(' found it,"')
+    said(t, animal.name)
+    if t.maybe(1, 2):
+        t.say(f' "Who found the {noun}?" asked {hero.name}. "The')
+        t.recall(finder, "person", words.ANIMALS[:5], after='."')
+    else:
+        t.say(f' "Where was the {noun}?" asked {hero.name}. "Near the')
+        t.recall(place, "place", [*w.places, *words.PLACES[:3]], after='."')
+
+
+def arrival(t: Teller, w: World, hero: Person, goal: str) -> None:
+    """At the place that was named when the wish was."""
+    t.word(("At last", "Soon", "Before long", "Much later", "One day later"))
+    t.say(f" {hero.name}")
+    t.word(words.MANNERS, after=" came to the")
+    t.recall(goal, "place", w.places, after=".")
+
+
+def bargain(t: Teller, w: World, hero: Person, keeper: Person, treasure: Thing) -> None:
+    """A trade, a lesson, or a refusal."""
+    names, nouns = w.names(), [x.noun for x in w.owner]
+    match t.pick(("trade", "skill", "no"), (3, 1, 1)):
+        case "trade":
+            t.say(' "Give me your')
+            price = t.pick(w.things_of(hero))
+            t.say(f' {price.full},"')
+            said(t, keeper.name)
+            t.say(f" So {hero.name} gave")
+            t.recall(keeper.name, "person", names, after=" the")
+            t.recall(price.noun, "thing", nouns, after=" and got the")
+            t.recall(treasure.full, "thing", [x.full for x in w.owner], after=".")
+            w.give(price, keeper)
+            w.give(treasure, hero)
+        case "skill":
+            skill = t.word(words.SKILLS, ' "Teach me to ', ',"')
+            said(t, keeper.name)
+            t.say(f" So {hero.name} taught")
+            t.recall(keeper.name, "person", names, after=" to")
+            t.recall(skill, "skill", words.SKILLS[:4], after=" and got the")
+            t.recall(treasure.full, "thing", [x.full for x in w.owner], after=".")
+            w.give(treasure, hero)
+        case "no":
+            t.word(("Never", "It is not for sale", "I need it myself"), ' "', ',"')
+            said(t, keeper.name)
+            t.say(f" {hero.name} felt")
+            t.word(words.FEELINGS, after=".")
+
+
+def homecoming(
+    t: Teller, w: World, hero: Person, friend: Person, town: str, treasure: Thing
+) -> None:
+    """Back where it began."""
+    t.say(f" Then {hero.subject}")
+    t.word(words.MOVES, after=" home to")
+    t.recall(town, "place", words.TOWNS[:4], after=".")
+    t.say(f' "The {treasure.full}!"' if w.owner[treasure] is hero else ' "No luck,"')
+    t.word(words.SPEECH)
+    t.recall(friend.name, "person", w.names())
+    t.word(words.MANNERS, after=".")
+
+
+def reckoning(t: Teller, w: World) -> None:
+    """Who owns what now that it ends: nothing here is news to who listened, but which is told."""
+    left = list(w.owner)
+    for count in range(2):
+        thing = t.pick(left)
+        left.remove(thing)
+        t.say((" The", " And the")[count] + f" {thing.noun}")
+        t.say(" now" if thing in w.moved else " still")
+        t.say(" belonged to")
+        t.recall(w.owner[thing].name, "owner", w.names(), after=".")
+
+
+def ending(t: Teller, hero: Person, friend: Person) -> None:
+    """The last words."""
+    match t.pick(("feast", "feeling", "never", "sleep")):
+        case "feast":
+            t.say(f" {hero.name} and {friend.name} ate")
+            t.word(words.FOODS, after=" and")
+            t.word(words.FOODS, after=" until")
+            t.word(words.HOURS, after=".")
+        case "feeling":
+            t.say(f" {hero.name} felt")
+            t.word(words.FEELINGS, after=f", {friend.name}")
+            t.word(words.FEELINGS, after=".")
+        case "never":
+            t.say(f" And {hero.name} was never")
+            t.word(words.FEELINGS, after=" again.")
+        case "sleep":
+            t.say(f" That night {hero.name} dreamed of")
+            with_article(t, words.TRAITS)
+            t.word(words.ANIMALS, after=" who could")
+            t.word(words.SKILLS, after=".")
