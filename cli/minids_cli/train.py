@@ -1,0 +1,159 @@
+"""Train a model, live on screen: `minids train --tiny` takes about two minutes on two CPU cores."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from minids import config
+from minids.errors import UserError
+from minids_cli import options, show
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Flags of `minids train`."""
+    options.config_flags(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", help="a new folder (default: runs/NAME-001, -002, …)"
+    )
+    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    parser.add_argument("--minutes", metavar="M", help="stop and decay by the clock")
+    parser.add_argument(
+        "--inject", metavar="FAULTS", default="", help="faults on purpose, e.g. nan-grad@7"
+    )
+    parser.add_argument(
+        "--allow-change", action="store_true", help="resume with another config or data"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check, print the plan, write nothing"
+    )
+    parser.add_argument("--plain", action="store_true", help="lines instead of the live screen")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Validate without torch, then train and report."""
+    out, cfg = decide(args)
+    if args.dry_run:
+        return dry_run(args, cfg, out)
+    from minids.report import write_report
+    from minids.train.loop import Hooks, train
+    from minids_cli.watch import watcher_for
+
+    watcher = watcher_for(args)
+    hooks = Hooks(on_event=watcher, evaluate=quick_evaluation, sample=short_sample)
+    try:
+        done = train(
+            cfg,
+            out=out,
+            resume=args.resume is not None,
+            inject=args.inject,
+            allow_change=args.allow_change,
+            hooks=hooks,
+        )
+    finally:
+        watcher.close()
+    if done.interrupted:
+        watcher.interrupted(done)
+        return done.interrupted
+    watcher.finished(done, write_report(done.folder))
+    return 0
+
+
+def decide(args: argparse.Namespace) -> tuple[Path, config.RunConfig]:
+    """Where the run lives and what it is."""
+    if args.resume is not None:
+        folder = Path(args.resume)
+        if not folder.is_dir():
+            raise UserError("--resume", f"{args.resume!r} is no folder", "a run folder", code=4)
+        if not (folder / "config.toml").is_file():
+            raise UserError("--resume", f"{folder} holds no config.toml", "a run folder", code=4)
+        if args.out is not None:
+            raise UserError("--out", "given together with --resume", "one of them")
+        source = (
+            str(folder / "config.toml") if not (args.config or args.tiny) else args.config or "tiny"
+        )
+        return folder, with_minutes(config.load(source, options.overrides(args)), args)
+    cfg = with_minutes(options.resolve(args), args)
+    if cfg.model.attention == "csa":
+        raise UserError("model.attention", "csa (DeepSeek-V4) is counted, not built", "mla, gqa")
+    if args.out is not None:
+        return Path(args.out), cfg
+    number = 1
+    while Path("runs", f"{cfg.name}-{number:03d}").exists():
+        number += 1
+    return Path("runs", f"{cfg.name}-{number:03d}"), cfg
+
+
+def with_minutes(cfg: config.RunConfig, args: argparse.Namespace) -> config.RunConfig:
+    """--minutes in the words of the config."""
+    if args.minutes is None:
+        return cfg
+    tables = config.to_dict(cfg)
+    tables["train"]["max_minutes"] = args.minutes
+    return config.build(tables, cfg.name)
+
+
+def dry_run(args: argparse.Namespace, cfg: config.RunConfig, out: Path) -> int:
+    """What would happen, in numbers."""
+    from minids.data.load import open_data
+    from minids.train import checkpoint, folder, loop, memory
+    from minids.train.probe import choose
+
+    if args.resume is None:
+        folder.check_new(out)
+    loop.check_memory(cfg)
+    data = open_data(cfg, out if args.resume else None)
+    machine = choose(cfg.train)
+    tokens = cfg.train.batch_size * cfg.train.grad_accum * cfg.data.context
+    plan = {
+        "folder": str(out),
+        "config": cfg.name,
+        "parameters": memory.parameters(data.cfg),
+        "memory_bytes": memory.needed_bytes(data.cfg),
+        "checkpoint_bytes": memory.checkpoint_bytes(data.cfg),
+        "steps": cfg.train.max_steps if not cfg.train.max_minutes else None,
+        "minutes": cfg.train.max_minutes or None,
+        "tokens_per_step": tokens,
+        "tokens": tokens * cfg.train.max_steps if not cfg.train.max_minutes else None,
+        "data": data.name,
+        "device": machine.device,
+        "precision": machine.precision,
+        "threads": machine.threads,
+        "workers": machine.workers,
+    }
+    if args.resume is not None:
+        found, warnings = checkpoint.load_latest(out / "checkpoints")
+        plan |= {"resume_from": found.folder.name, "warnings": warnings}
+    if args.json:
+        show.emit_json(plan)
+        return 0
+    rows = [
+        (name, f"{value:,}" if isinstance(value, int) else value) for name, value in plan.items()
+    ]
+    show.table("What would run (nothing was written)", ["", "value"], rows)
+    return 0
+
+
+def quick_evaluation(model, data) -> dict[str, float]:
+    """Held-out loss during training."""
+    from minids.evaluate import quick_eval
+
+    return quick_eval(model, data)
+
+
+def short_sample(model, data) -> str:
+    """A short text from the model as it is, always from the same seed, so that only the model changes."""
+    from minids.generate.engine import Engine
+    from minids.generate.settings import Sampling
+
+    engine = Engine(model, data.tokenizer)
+    room = min(64, model.cfg.max_position_embeddings - 1)
+    sampling = Sampling(temperature=0.8, top_p=0.95, seed=7)
+    done = engine.complete([[data.tokenizer.bos]], sampling, max_new_tokens=room)
+    return show.printable(done[0].text)
+
+
+def nats_to_bpb(loss: float, bytes_per_token: float) -> float:
+    """Nats per token → bits per byte."""
+    return loss / math.log(2) / bytes_per_token
