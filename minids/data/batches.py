@@ -11,6 +11,7 @@ Axes: b rows of the global batch, s = context.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -151,6 +152,50 @@ class Batches:
                 )
         self._enter(state["epoch"], state["drawn"])
         self.waiting = [self.source.piece(*piece) for piece in state["waiting"]]
+
+
+class Ahead:
+    """The same batches, the next one made in a thread while this one is trained on.
+
+    Worth it where the trainer waits for another device: on a CPU both want the same cores. The
+    position told is that behind the batch last given out, never that of the one made ahead.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._position = batches.state_dict()
+        self._coming = self._thread.submit(self._make)
+
+    def _make(self) -> tuple[Batch, dict[str, Any]]:
+        return self.batches.next(), self.batches.state_dict()
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the position."""
+        return self._position["epoch"]
+
+    @property
+    def drawn(self) -> int:
+        """Draws of that epoch up to the position."""
+        return self._position["drawn"]
+
+    def next(self) -> Batch:
+        """The batch that is ready, or nearly."""
+        batch, self._position = self._coming.result()
+        self._coming = self._thread.submit(self._make)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of `Batches`."""
+        return self._position
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As of `Batches`; what was made ahead is dropped."""
+        wait([self._coming])
+        self.batches.load_state_dict(state)
+        self._position = self.batches.state_dict()
+        self._coming = self._thread.submit(self._make)
 
 
 def to_batch(rows: list[list[Piece]], context: int, pad: int) -> Batch:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, overload
 
 from minids.config import RunConfig
 from minids.data import shards, tales, text
-from minids.data.batches import Batches, ShardSource, Source
+from minids.data.batches import Ahead, Batches, ShardSource, Source
 from minids.data.generated import TalesSource
 from minids.data.shards import Shard
 from minids.data.split import tokenize
@@ -76,9 +76,14 @@ class Data:
     shard: Shard | None  # None: generated
     source: Callable[[], Source]
 
-    def train(self, *, rank: int = 0, world: int = 1, batch_size: int | None = None) -> Batches:
-        """The training batches from their beginning; `batch_size` counts the rows of all ranks."""
-        return Batches(
+    def train(
+        self, *, rank: int = 0, world: int = 1, batch_size: int | None = None, ahead: bool = False
+    ) -> Batches | Ahead:
+        """The training batches from their beginning; `batch_size` counts the rows of all ranks.
+
+        ahead: make the next batch while the trainer waits for its device. The batches are the same.
+        """
+        batches = Batches(
             self.source(),
             batch_size=batch_size or self.cfg.train.batch_size,
             context=self.cfg.data.context,
@@ -86,6 +91,7 @@ class Data:
             rank=rank,
             world=world,
         )
+        return Ahead(batches) if ahead else batches
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer, and the tokens unless they are generated."""

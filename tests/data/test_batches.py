@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minids.data import shards
-from minids.data.batches import IGNORE, Batches, ShardSource
+from minids.data.batches import IGNORE, Ahead, Batches, ShardSource
 from minids.errors import UserError
 
 PAD, BOS, EOS = 999, 997, 998
@@ -140,6 +140,21 @@ def test_resuming_inside_the_second_epoch_goes_on_there():
     again.load_state_dict(json.loads(position(whole)))
     assert again.epoch == whole.epoch >= 1
     assert again.next().ids == whole.next().ids
+
+
+def test_batches_made_ahead_are_the_same_and_so_is_the_position():
+    plain, ahead = batches(LENGTHS), Ahead(batches(LENGTHS))
+    assert position(plain) == position(ahead)
+    for step in range(20):
+        if step == 7:  # as after a rollback
+            ahead.load_state_dict(json.loads(position(plain)))
+        a, b = plain.next(), ahead.next()
+        assert a.ids == b.ids and torch.equal(a.tokens, b.tokens)
+        assert position(plain) == position(ahead)
+        assert (plain.epoch, plain.drawn) == (ahead.epoch, ahead.drawn)
+    again = batches(LENGTHS)
+    again.load_state_dict(json.loads(position(ahead)))
+    assert again.next().ids == ahead.next().ids
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
