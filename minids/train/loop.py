@@ -149,7 +149,9 @@ class Trainer:
         self.model.compute_dtype = self.machine.dtype
         self.gradients = Gradients(self.model)
         self.optimizer = Optimizer(self.model, self.cfg.train, self.machine.dtype)
-        self.batches = self.data.train(rank=self.comm.rank, world=self.comm.world)
+        self.batches = self.data.train(
+            rank=self.comm.rank, world=self.comm.world, ahead=self.machine.device != "cpu"
+        )
         self.guard = Guard(self.cfg.train)
         self.watch = RouterWatch()
         if self.cfg.train.compile:
