@@ -168,6 +168,12 @@ class ModelConfig:
             raise UserError(
                 where + name, f"{self.rotary_dim} is odd; RoPE turns pairs", "even numbers"
             )
+        if self.rope_type == "llama3" and self.beta_fast <= self.beta_slow:
+            raise UserError(
+                where + "beta_fast",
+                f"{self.beta_fast} turns; llama3 blends between beta_slow and beta_fast",
+                f"more than beta_slow = {self.beta_slow}",
+            )
         if self.attention == "csa" and len(self.compress_ratios) != self.num_hidden_layers:
             raise UserError(
                 where + "compress_ratios",

@@ -1,0 +1,1 @@
+"""Arithmetic on configs: parameters, FLOPs, bytes. No torch, so it answers at once."""
