@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return dry_run(args, cfg, out)
     from minids.report import write_report
+
     from minids.train.loop import Hooks, train
     from minids_cli.watch import watcher_for
 

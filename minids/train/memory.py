@@ -13,16 +13,24 @@ from minids.nn.transformer import Transformer
 BYTES_PER_PARAMETER = 16  # float32 weight and gradient, Muon's or AdamW's moments, a cast copy
 
 
+def parameters(cfg: RunConfig) -> int:
+    """Parameters of the model, MTP modules included."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in Transformer(cfg.model).parameters())
+
+
+def checkpoint_bytes(cfg: RunConfig) -> int:
+    """Size of one checkpoint: float32 weights and at most two moments."""
+    return 12 * parameters(cfg)
+
+
 def needed_bytes(cfg: RunConfig) -> int:
     """An estimate: parameters and their states, activations of one micro-batch, logits."""
-    with torch.device("meta"):
-        model = Transformer(cfg.model)
-    parameters = sum(p.numel() for p in model.parameters())
     m, tokens = cfg.model, cfg.train.batch_size * cfg.data.context
     per_layer = 24 * m.hidden_size + m.num_attention_heads * min(cfg.data.context, 512)
     layers = m.num_hidden_layers + m.num_nextn_predict_layers
     logits = (1 + m.num_nextn_predict_layers) * m.vocab_size
-    return BYTES_PER_PARAMETER * parameters + 4 * tokens * (layers * per_layer + 2 * logits)
+    return BYTES_PER_PARAMETER * parameters(cfg) + 4 * tokens * (layers * per_layer + 2 * logits)
 
 
 def available_bytes() -> int:
