@@ -51,9 +51,7 @@ class ModelConfig:
     initializer_range: float = bounded(
         0.02, 0.0, 10.0, "deviation of initial weights; 0: 1/sqrt(inputs)"
     )
-    zero_init_output: bool = free(
-        False, "start o_proj and down_proj at zero: blocks begin as identity"
-    )
+    zero_init_output: bool = free(False, "start o_proj, down_proj, lm_head at zero")
     max_position_embeddings: int = bounded(4096, 1, 1 << 30, "longest sequence, tokens")
 
     # attention

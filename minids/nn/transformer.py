@@ -79,7 +79,7 @@ class Transformer(nn.Module):
         |-------------------|-----------------------------------------------------------|
         | norms             | 1                                                         |
         | biases            | 0, the routers' selection biases too                      |
-        | o_proj, down_proj | 0 if zero_init_output: every block begins as the identity |
+        | outputs           | 0 if zero_init_output: every block begins as the identity |
         | matrices          | normal, initializer_range; if that is 0, 1/√(inputs)      |
         | embedding         | normal, initializer_range; if that is 0, 1                |
         """
@@ -88,7 +88,7 @@ class Transformer(nn.Module):
             parts = name.split(".")
             if weight.ndim == 1:
                 weight.fill_(0.0 if parts[-1] == "bias" else 1.0)
-            elif self.cfg.zero_init_output and {"o_proj", "down_proj"} & set(parts):
+            elif self.cfg.zero_init_output and {"o_proj", "down_proj", "lm_head"} & set(parts):
                 weight.zero_()
             else:
                 fan_in = 1 if parts[0] == "embed_tokens" else weight.shape[-1]

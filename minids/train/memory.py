@@ -1,22 +1,20 @@
-"""How many bytes a training run will hold, before it holds any: counted on weightless tensors."""
+"""How many bytes a training run will hold, before it holds any."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import torch
-
 from minids.config import RunConfig
-from minids.nn.transformer import Transformer
+from minids.count.params import count
 
 BYTES_PER_PARAMETER = 16  # float32 weight and gradient, Muon's or AdamW's moments, a cast copy
 
 
 def parameters(cfg: RunConfig) -> int:
     """Parameters of the model, MTP modules included."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in Transformer(cfg.model).parameters())
+    total = count(cfg.model)
+    return total.main + total.mtp
 
 
 def checkpoint_bytes(cfg: RunConfig) -> int:
