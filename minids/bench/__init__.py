@@ -1,0 +1,1 @@
+"""Speed, measured side by side: each file is one comparison and the process that runs its arms."""
