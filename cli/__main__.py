@@ -1,6 +1,6 @@
 """From a clean clone to a running command, with nothing but Python: `python3 cli train --tiny`.
 
-    python3 cli COMMAND …     makes .venv beside this folder once, installs minids, runs `minids COMMAND …`
+    python3 cli COMMAND …     makes .venv once, installs minids, runs `minids COMMAND …`
     python3 cli test [ARGS]   the same with the test extras, then pytest over tests and notebooks
 
 Standard library only. Inside a virtual environment that already has minids, nothing is installed.

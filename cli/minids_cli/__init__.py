@@ -1,1 +1,1 @@
-"""The command `minids`: parse, validate, call one library function, show. The only place that prints."""
+"""The command `minids`: parse, validate, call the library, show. The only place that prints."""

@@ -6,7 +6,12 @@ import argparse
 
 from minids_cli.main import COMMANDS
 
-BASH = '_minids() {{ [ "$COMP_CWORD" = 1 ] && COMPREPLY=($(compgen -W "{words}" -- "${{COMP_WORDS[1]}}")) || COMPREPLY=($(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}")); }}\ncomplete -F _minids minids'
+BASH = """_minids() {{
+  local word="${{COMP_WORDS[COMP_CWORD]}}"
+  if [ "$COMP_CWORD" = 1 ]; then COMPREPLY=($(compgen -W "{words}" -- "$word"))
+  else COMPREPLY=($(compgen -f -- "$word")); fi
+}}
+complete -F _minids minids"""
 ZSH = "#compdef minids\n_arguments '1:command:({words})' '*:file:_files'\ncompdef _minids minids"
 FISH = "complete -c minids -n __fish_use_subcommand -a '{words}'"
 

@@ -228,7 +228,8 @@ class Dashboard(Plain):
         grid.add_row(
             f"step {e.step}{total}",
             ProgressBar(total=1.0, completed=e.progress, width=38, complete_style=ORANGE),
-            f"{self.rate:,.0f} tokens/s  ·  {show.duration(e.elapsed_s)} gone, {show.duration(left)} left",
+            f"{self.rate:,.0f} tokens/s · {show.duration(e.elapsed_s)} gone, "
+            f"{show.duration(left)} left",
         )
         title = f"sample at step {self.sample_step}" if self.sample else "sample"
         text = Text(self.sample or "the first one comes in a few seconds", overflow="ellipsis")

@@ -10,9 +10,18 @@ import sys
 
 from minids_cli import show
 
-PACKAGES = (
-    ["torch", "numpy", "einops", "rich", "tiktoken", "safetensors", "matplotlib", "jupyterlab", "nbval", "transformers"]
-)
+PACKAGES = [
+    "torch",
+    "numpy",
+    "einops",
+    "rich",
+    "tiktoken",
+    "safetensors",
+    "matplotlib",
+    "jupyterlab",
+    "nbval",
+    "transformers",
+]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         "float32_gflops_per_core": round(rates["float32"]),
         "bfloat16_gflops_per_core": round(rates["bfloat16"]),
         "second_thread_gain": round(rates["two_threads"] / rates["one_thread"], 2),
-        "training": f"{machine.device} {machine.precision}, {machine.workers} × {machine.threads} threads",
+        "training": f"{machine.device} {machine.precision}, "
+        f"{machine.workers} × {machine.threads} threads",
     }
     flops = 6 * active_parameters(tiny) * tiny.train.max_steps * tokens_per_step(tiny)
     rate = rates[machine.precision] * 1e9 * machine.workers * machine.threads

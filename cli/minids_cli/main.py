@@ -1,8 +1,8 @@
 """The table of commands, and the one place where errors become a line and an exit code.
 
-A command file has `add(parser)`, which declares its flags, and `run(args) -> int`, which imports the
-library, calls it and shows the result. Only the chosen file is imported, so `--help` needs neither
-torch nor rich.
+A command file has `add(parser)`, which declares its flags, and `run(args) -> int`, which imports
+the library, calls it and shows the result. Only the chosen file is imported, so `--help` needs
+neither torch nor rich.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ COMMANDS = {
     "completion": "print a shell completion script",
 }
 FILES = {"import": "import_", "eval": "evaluate"}
-EXIT_CODES = """exit codes: 0 done · 1 failed while running · 2 bad usage, config or data, nothing written ·
-3 stopped by a numeric guard · 4 checkpoint unusable · 130/143 interrupted after a clean save"""
+EXIT_CODES = """exit codes: 0 done · 1 failed while running · 2 bad usage, config or data, nothing
+written · 3 stopped by a numeric guard · 4 checkpoint unusable · 130/143 interrupted, saved"""
 
 
 class Parser(argparse.ArgumentParser):

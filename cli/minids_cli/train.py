@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return dry_run(args, cfg, out)
     from minids.report import write_report
-
     from minids.train.loop import Hooks, train
     from minids_cli.watch import watcher_for
 
@@ -62,28 +61,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def decide(args: argparse.Namespace) -> tuple[Path, config.RunConfig]:
-    """Where the run lives and what it is."""
+    """Where the run lives and what it is; all that can be wrong without torch is found here."""
+    from minids.train import faults, folder
+
+    faults.parse(args.inject)
     if args.resume is not None:
-        folder = Path(args.resume)
-        if not folder.is_dir():
+        run = Path(args.resume)
+        if not run.is_dir():
             raise UserError("--resume", f"{args.resume!r} is no folder", "a run folder", code=4)
-        if not (folder / "config.toml").is_file():
-            raise UserError("--resume", f"{folder} holds no config.toml", "a run folder", code=4)
+        if not (run / "config.toml").is_file():
+            raise UserError("--resume", f"{run} holds no config.toml", "a run folder", code=4)
         if args.out is not None:
             raise UserError("--out", "given together with --resume", "one of them")
         source = (
-            str(folder / "config.toml") if not (args.config or args.tiny) else args.config or "tiny"
+            str(run / "config.toml") if not (args.config or args.tiny) else args.config or "tiny"
         )
-        return folder, with_minutes(config.load(source, options.overrides(args)), args)
+        return run, with_minutes(config.load(source, options.overrides(args)), args)
     cfg = with_minutes(options.resolve(args), args)
     if cfg.model.attention == "csa":
         raise UserError("model.attention", "csa (DeepSeek-V4) is counted, not built", "mla, gqa")
-    if args.out is not None:
-        return Path(args.out), cfg
-    number = 1
-    while Path("runs", f"{cfg.name}-{number:03d}").exists():
-        number += 1
-    return Path("runs", f"{cfg.name}-{number:03d}"), cfg
+    out = Path(args.out) if args.out is not None else folder.next_folder(Path("runs"), cfg.name)
+    folder.check_new(out)
+    return out, cfg
 
 
 def with_minutes(cfg: config.RunConfig, args: argparse.Namespace) -> config.RunConfig:
@@ -98,11 +97,9 @@ def with_minutes(cfg: config.RunConfig, args: argparse.Namespace) -> config.RunC
 def dry_run(args: argparse.Namespace, cfg: config.RunConfig, out: Path) -> int:
     """What would happen, in numbers."""
     from minids.data.load import open_data
-    from minids.train import checkpoint, folder, loop, memory
+    from minids.train import checkpoint, loop, memory
     from minids.train.probe import choose
 
-    if args.resume is None:
-        folder.check_new(out)
     loop.check_memory(cfg)
     data = open_data(cfg, out if args.resume else None)
     machine = choose(cfg.train)
@@ -144,7 +141,7 @@ def quick_evaluation(model, data) -> dict[str, float]:
 
 
 def short_sample(model, data) -> str:
-    """A short text from the model as it is, always from the same seed, so that only the model changes."""
+    """A short text, always from the same seed, so that only the model changes."""
     from minids.generate.engine import Engine
     from minids.generate.settings import Sampling
 

@@ -1,4 +1,4 @@
-"""Who watches a training run: a live screen, plain lines, or JSON; all of them hear the same events."""
+"""Who watches a training run: a live screen, plain lines, or JSON; all hear the same events."""
 
 from __future__ import annotations
 
@@ -127,4 +127,4 @@ class Json(Plain):
         """Said by the event."""
 
     def finished(self, e: events.Finished, report: Path) -> None:
-        print(json.dumps({"event": "report", "path": str(report)}), flush=True)
+        print(json.dumps({"event": "report", "path": str(report), "step": e.step}), flush=True)

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minids.errors import UserError
+from minids.train.disk import alive, flush, sha256
 
 FORMAT = "minids-checkpoint"
 VERSION = 1
@@ -201,34 +202,6 @@ def discard(folder: Path) -> None:
     (folder / "manifest.json").unlink(missing_ok=True)
     flush(folder)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def alive(pid: str) -> bool:
-    """Whether a process of this number runs."""
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def flush(path: Path) -> None:
-    """Force a file or folder to disk; a folder's own entry counts too."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows has no handle for folders
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_sha256(model: dict[str, Tensor]) -> str:

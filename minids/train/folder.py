@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from minids.config import RunConfig, to_toml
 from minids.errors import UserError
-from minids.train.checkpoint import alive, flush
+from minids.train.disk import alive, flush
 
 LOCK = ".lock"
 

@@ -172,8 +172,10 @@ class Trainer:
                 self.faults.before_step(self.step + 1)
                 record = self.one_step()
                 if metrics:
+                    record |= self.look_around(record)
                     metrics.write(record)
-                self.look_around(record)
+                if self.is_due(self.cfg.train.save_every):
+                    self.save()
             return self.finish()
         finally:
             for number, handler in handlers.items():
@@ -244,7 +246,7 @@ class Trainer:
         return report
 
     def go_back(self, verdict: str) -> None:
-        """To the newest whole checkpoint, but not to its place in the data: go on behind the bad."""
+        """To the newest whole checkpoint, but on in the data: behind the bad batches."""
         reason = self.guard.reason
         if verdict == "stop":
             good = checkpoint.steps(self.out / "checkpoints")
@@ -277,36 +279,33 @@ class Trainer:
 
     # Beside the steps
 
-    def look_around(self, record: dict[str, Any]) -> None:
-        """Events, evaluation, sample and checkpoint, when due."""
+    def look_around(self, record: dict[str, Any]) -> dict[str, float]:
+        """Rank 0 after each step: warnings, events, sample, evaluation when due → its metrics."""
         cfg = self.cfg.train
-        if self.leads:
-            for text in self.watch.look(record["expert_load"]):
-                self.tell(events.Warned(self.step, text))
-            self.tell(
-                events.Step(
-                    self.step,
-                    record["loss"],
-                    record["mtp_loss"],
-                    record["grad_norm"],
-                    record["lr"],
-                    self.tokens,
-                    record["tokens_per_s"],
-                    self.elapsed_s,
-                    min(1.0, self.progress()),
-                    record["expert_load"],
-                    record["skipped"],
-                )
+        for text in self.watch.look(record["expert_load"]):
+            self.tell(events.Warned(self.step, text))
+        self.tell(
+            events.Step(
+                self.step,
+                record["loss"],
+                record["mtp_loss"],
+                record["grad_norm"],
+                record["lr"],
+                self.tokens,
+                record["tokens_per_s"],
+                self.elapsed_s,
+                min(1.0, self.progress()),
+                record["expert_load"],
+                record["skipped"],
             )
-            if cfg.eval_every and self.step % cfg.eval_every == 0 and self.progress() < 1.0:
-                self.evaluate()
-            if (
-                self.hooks.sample
-                and 0 < cfg.sample_every_seconds < time.monotonic() - self.sampled_at
-            ):
-                self.sample()
-        if cfg.save_every and self.step % cfg.save_every == 0 and self.progress() < 1.0:
-            self.save()
+        )
+        if self.hooks.sample and 0 < cfg.sample_every_seconds < time.monotonic() - self.sampled_at:
+            self.sample()
+        return self.evaluate() if self.is_due(cfg.eval_every) else {}
+
+    def is_due(self, every: int) -> bool:
+        """Whether something happens after this step; at the end `finish` does it anyway."""
+        return bool(every) and self.step % every == 0 and self.progress() < 1.0
 
     def tell(self, event: events.Event) -> None:
         """Hand an event to whoever watches."""
@@ -344,11 +343,12 @@ class Trainer:
         found = self.model.loss(Batch(tokens[:, :-1], tokens[:, 1:], []))
         return (found.main / found.n_targets).item()
 
-    def evaluate(self) -> None:
+    def evaluate(self) -> dict[str, float]:
         """Held-out metrics by the caller's function."""
         if self.hooks.evaluate:
             self.last_metrics = self.hooks.evaluate(self.model, self.data)
             self.tell(events.Evaluated(self.step, self.last_metrics))
+        return self.last_metrics if self.hooks.evaluate else {}
 
     def sample(self) -> None:
         """A text by the caller's function, also kept in samples.txt."""
@@ -376,6 +376,8 @@ class Trainer:
                 self.stop,
             )
             self.tell(done)
+            record = done._asdict() | {"folder": str(done.folder)}
+            (self.out / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
             return done
         return events.Finished(self.out, self.step, self.tokens, self.elapsed_s, "", {}, self.stop)
 
