@@ -1,10 +1,10 @@
 """Text from a model, one token at a time, with everything already read kept in the latent cache.
 
 Prompts of different length are padded on the left, so that every row's newest token stands in the
-last column and one step serves all rows. RoPE sees distances only, so the padding shifts nothing and
-needs no positions of its own. Samples of one prompt share its prefill. A step costs one forward
-pass over b tokens and one copy to the host; a small model at batch 1 is bound by dispatch, so
-float32 on one thread is fastest on a CPU.
+last column and one step serves all rows. RoPE sees distances only: padding shifts nothing and needs
+no positions of its own. Samples of one prompt share its prefill. A step costs one forward pass
+over b tokens and one copy to the host; a small model at batch 1 is bound by the start of operators
+and by reading weights, so float32 on one thread is fastest on a CPU.
 
 Axes: b rows (prompt by prompt, its samples side by side), s new columns, t all columns, V
 vocabulary, d hidden_size.
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from minids.data.tokenizer import Tokenizer
 from minids.errors import UserError
+from minids.generate.fast import FastStep
 from minids.generate.sample import logprob_of, pick
 from minids.generate.settings import Sampling, check_counts
 from minids.nn.cache import Cache
@@ -76,13 +77,12 @@ class Engine:
         rows = Rows(room, max_new_tokens, self.tokenizer.eos)
         tokens, mask = pad_left(prompts, self.tokenizer.pad, device)
         context = Context(self.model, mask, use_cache=self.use_cache)
-        states = context.read(tokens)  # [b s d], b prompts
+        logits = context.read(tokens)  # [b V], b prompts
         if num_samples > 1:
             copies = torch.tensor(prompt_of, device=device)
             context.select(copies)
-            states = states[copies]  # [b s d], b rows
+            logits = logits[copies]  # [b V], b rows
         while True:
-            logits = self.model.lm_head(states[:, -1]).float()  # [b V]
             ids = pick(logits, sampling, generator)  # [b]
             step = rows.take(*to_host(ids, logprob_of(logits, ids)))
             if not all(map(math.isfinite, step.logprobs)):
@@ -94,7 +94,7 @@ class Engine:
                 index = torch.tensor(keep, device=device)
                 context.select(index)
                 ids = ids[index]
-            states = context.read(rearrange(ids, "b -> b 1"))
+            logits = context.read(rearrange(ids, "b -> b 1"))
 
     def complete(
         self,
@@ -131,20 +131,31 @@ class Context:
     def __init__(self, model: Transformer, mask: Tensor | None, *, use_cache: bool) -> None:
         self.model, self.mask = model, mask  # [b t], or None while no row is padded
         self.cache = Cache(model.cfg.num_hidden_layers) if use_cache else None
+        self.fast = FastStep(model) if use_cache and FastStep.serves(model) else None
         self.past: Tensor | None = None  # [b t] ids, kept without a cache only
         self.n_columns = 0
 
     def read(self, tokens: Tensor) -> Tensor:
-        """New columns [b s] → their states [b s d], which see every column so far."""
+        """New columns [b s], each seeing all before it → logits [b V] of what follows the last."""
+        if self.fast and self.cache and tokens.shape[1] == 1 and self.cache.length:
+            self.widen(1)
+            return self.fast.logits(tokens[:, 0], self.mask, self.cache)
+        return self.model.logits(self.states(tokens)[:, -1])
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """New columns [b s] → their states behind the final norm [b s d], for any s."""
         s = tokens.shape[1]
-        self.n_columns += s
+        self.widen(s)
         if self.cache is None:
             tokens = tokens if self.past is None else torch.cat([self.past, tokens], dim=1)
             self.past = tokens  # [b t]
+        return self.model.hidden(tokens, mask=self.mask, cache=self.cache)[:, -s:]
+
+    def widen(self, s: int) -> None:
+        """Let the mask cover `s` more columns: what follows a prompt is never padding."""
+        self.n_columns += s
         if self.mask is not None:
             self.mask = F.pad(self.mask, (0, self.n_columns - self.mask.shape[1]), value=True)
-        states = self.model.hidden(tokens, mask=self.mask, cache=self.cache)
-        return states[:, -s:]
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows, in this order; a row may repeat."""
