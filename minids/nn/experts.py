@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from minids.nn.dispatch import FromExperts, ToExperts, lay_out
 
-FEW_VISITS = 64  # up to this many visits without gradient, fetching weights beats sorting tokens
+FEW_VISITS = 8  # up to this many visits without gradient, fetching weights beats sorting tokens
 
 
 class Experts(nn.Module):
