@@ -1,0 +1,1 @@
+"""The Hugging Face layout of DeepSeek-like checkpoints, both ways."""
