@@ -40,7 +40,7 @@ def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down:
     """The definition, an expert at a time.  x [T d], expert and gate [T k] → [T d]"""
     out = torch.zeros_like(x)
     for e in range(gate_up.shape[0]):
-        token, slot = torch.nonzero(expert == e, as_tuple=True)  # [visits of e] each
+        token, slot = torch.nonzero(expert == e, as_tuple=True)  # [visits], [visits] of expert e
         hidden = swiglu(F.linear(x[token], gate_up[e].to(x.dtype)))
         answer = F.linear(hidden, down[e].to(x.dtype))
         out = out.index_add(0, token, answer * gate[token, slot, None].to(x.dtype))

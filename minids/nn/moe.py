@@ -87,7 +87,7 @@ def keep_groups(choice: Tensor, group_score: Tensor, cfg: ModelConfig) -> Tensor
     choice [T e], group_score [T G] → [T e]. Forbidden means −∞, not 0: with a bias, allowed choices
     may be negative.
     """
-    best = largest(group_score, cfg.topk_group)  # [T groups kept]
+    best = largest(group_score, cfg.topk_group)  # [T kept]
     allowed = torch.zeros_like(group_score, dtype=torch.bool).scatter(-1, best, True)  # [T G]
     allowed = repeat(allowed, "T G -> T (G e)", e=choice.shape[-1] // cfg.n_group)
     return choice.masked_fill(~allowed, float("-inf"))
