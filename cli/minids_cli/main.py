@@ -33,7 +33,7 @@ COMMANDS = {
     "doctor": "what this machine is and what it can run",
     "completion": "print a shell completion script",
 }
-FILES = {"import": "import_", "eval": "evaluate"}
+FILES = {"import": "import_"}  # a keyword cannot name a module
 EXIT_CODES = """exit codes: 0 done · 1 failed while running · 2 bad usage, config or data, nothing
 written · 3 stopped by a numeric guard · 4 checkpoint unusable · 130/143 interrupted, saved"""
 

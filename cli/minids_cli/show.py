@@ -14,6 +14,11 @@ def emit_json(record: Any) -> None:
     print(json.dumps(record, ensure_ascii=False), flush=True)
 
 
+def warn(text: str) -> None:
+    """One line on stderr that stops nothing."""
+    print(f"minids: warning: {text}", file=sys.stderr, flush=True)
+
+
 def console():
     """The terminal; plain text without one or with NO_COLOR."""
     from rich.console import Console

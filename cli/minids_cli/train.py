@@ -80,6 +80,8 @@ def decide(args: argparse.Namespace) -> tuple[Path, config.RunConfig]:
     cfg = with_minutes(options.resolve(args), args)
     if cfg.model.attention == "csa":
         raise UserError("model.attention", "csa (DeepSeek-V4) is counted, not built", "mla, gqa")
+    if args.out is not None and not args.out.strip():
+        raise UserError("--out", "is empty", "a new or empty folder")
     out = Path(args.out) if args.out is not None else folder.next_folder(Path("runs"), cfg.name)
     folder.check_new(out)
     return out, cfg

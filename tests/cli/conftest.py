@@ -68,7 +68,7 @@ def minids(tmp_path):
         )
         return Said(done.returncode, done.stdout, done.stderr)
 
-    run.place = place
+    run.place, run.micro = place, [w for change in MICRO for w in ("--set", change)]
     return run
 
 

@@ -74,9 +74,7 @@ def test_json_lines_are_json(minids):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(minids, number):
     changes = [w for c in ("train.max_steps=100000", "train.save_every=0") for w in ("--set", c)]
-    from conftest import MICRO
-
-    words = [w for c in MICRO for w in ("--set", c)] + changes
+    words = [*minids.micro, *changes]
     process = subprocess.Popen(
         [sys.executable, "-m", "minids_cli", "train", "--out", "run", *words],
         cwd=minids.place,
@@ -122,7 +120,7 @@ def test_resuming_as_something_else_is_refused(minids, run):
 
 
 def test_closing_the_output_is_no_disaster(minids):
-    words = " ".join(f"--set {c}" for c in __import__("conftest").MICRO)
+    words = " ".join(minids.micro)
     command = f"{sys.executable} -m minids_cli train --out run {words} | head -1"
     done = subprocess.run(
         command,
