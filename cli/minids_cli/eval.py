@@ -1,0 +1,86 @@
+"""How good a run is: bits per byte against the exact floor, and whether stories keep facts."""
+
+from __future__ import annotations
+
+import argparse
+
+from minids.config import coerce
+from minids_cli import show
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Flags of `minids eval`."""
+    parser.add_argument("run_folder", metavar="RUN", help="a run folder, or its name under runs/")
+    parser.add_argument(
+        "--documents", metavar="N", default="500", help="held-out documents (default %(default)s)"
+    )
+    parser.add_argument(
+        "--questions", metavar="N", default="100", help="facts of each kind (default %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, then a table."""
+    from minids.errors import UserError
+    from minids.runs import find_run, open_run
+
+    counts = {}
+    for name in ("documents", "questions"):
+        counts[name] = coerce(f"--{name}", getattr(args, name), int)
+        if counts[name] < 1:
+            raise UserError(f"--{name}", f"{counts[name]} is too few", "1 and more")
+    folder = find_run(args.run_folder)
+    from minids.data.load import open_data
+    from minids.evaluate import bits_per_byte, cloze, held_out_facts
+
+    trained = open_run(folder)
+    data = open_data(trained.cfg, folder)
+    documents = data.held_out[: counts["documents"]]
+    score = bits_per_byte(trained.model, documents, trained.cfg.data.context)
+    kept = cloze(trained.model, held_out_facts(data, counts["questions"]), trained.tokenizer)
+    above = score.above_floor
+    found = {
+        "run": str(folder),
+        "step": trained.step,
+        "documents": len(documents),
+        "nats_per_token": score.loss,
+        "bits_per_byte": score.bpb._asdict(),
+        "floor_bits_per_byte": score.floor_bpb,
+        "above_floor": above._asdict() if above else None,
+        "facts": [
+            {
+                "kind": k.kind,
+                "right": k.hits,
+                "n": k.n,
+                "share": k.share._asdict(),
+                "chance": k.chance,
+            }
+            for k in kept
+        ],
+    }
+    if args.json:
+        show.emit_json(found)
+        return 0
+    for text in trained.warnings:
+        print(f"warning: {text}")
+    rows = [
+        ("bits per byte", f"{score.bpb.value:.4f}", f"{score.bpb.low:.4f} … {score.bpb.high:.4f}")
+    ]
+    if score.floor_bpb and above:
+        rows.append(("exact floor", f"{score.floor_bpb:.4f}", ""))
+        rows.append(("above it", f"{above.value:.1%}", f"{above.low:.1%} … {above.high:.1%}"))
+    title = f"{folder}, step {trained.step}, {len(documents)} held-out documents"
+    show.table(title, ["", ">value", "95 % interval"], rows)
+    if kept:
+        show.table(
+            "Does the story keep its facts?",
+            ["kind", ">right", ">of", ">share", "95 % interval", ">chance"],
+            [(k.kind, k.hits, k.n, *shares(k)) for k in kept],
+        )
+    return 0
+
+
+def shares(kept) -> tuple[str, str, str]:
+    """Share right, its interval, and chance, as text."""
+    low, high = f"{kept.share.low:.0%}", f"{kept.share.high:.0%}"
+    return f"{kept.share.value:.0%}", f"{low} … {high}", f"{kept.chance:.0%}"
