@@ -16,7 +16,7 @@ class Node(NamedTuple):
     """A module or a weight."""
 
     name: str
-    axes: str  # of a weight, in letters; "" for a module
+    axes: str  # of a weight, in letters; of experts how many a token uses; else ""
     shape: tuple[int, ...]  # of a weight; () for a module
     params: int
     active: int
@@ -31,7 +31,7 @@ def tree(cfg: ModelConfig, s: int = flops.CONTEXT) -> Node:
     blocks = [nested["layers"][str(i)] for i in range(cfg.num_hidden_layers)]
     for i, block in enumerate(blocks):
         add_scores(block, flops.causal_mean(cfg, s, i))
-    folded = fold([node_of("", block) for block in blocks], "layers")
+    folded = fold([node_of("", block) for block in blocks], "layer", "layers")
     parts = [(folded if name == "layers" else [node_of(name, nested[name])]) for name in nested]
     return module(cfg.architecture, [node for part in parts for node in part])
 
@@ -44,7 +44,7 @@ def mtp_tree(cfg: ModelConfig, s: int = flops.CONTEXT) -> Node | None:
     modules = list(nest(mtp_weights(cfg))["mtp"].values())
     for block in modules:
         add_scores(block, flops.causal_mean(cfg, s, cfg.num_hidden_layers))
-    return module("mtp", fold([node_of("", block) for block in modules], "mtp"))
+    return module("mtp", fold([node_of("", block) for block in modules], "mtp", "mtp"))
 
 
 def nest(weights: Iterable[Weight]) -> dict[str, Any]:
@@ -79,16 +79,20 @@ def module(name: str, parts: list[Node]) -> Node:
     params = sum(part.times * part.params for part in parts)
     active = sum(part.times * part.active for part in parts)
     done = sum(part.times * part.flops for part in parts)
-    return Node(name, "", (), params, active, done, 1, tuple(parts))
+    axes = ""
+    if name == "experts":
+        e = parts[0].shape[0]
+        axes = f"{e * active // params} of {e}"
+    return Node(name, axes, (), params, active, done, 1, tuple(parts))
 
 
-def fold(layers: list[Node], word: str) -> list[Node]:
+def fold(layers: list[Node], one: str, several: str) -> list[Node]:
     """Equal layers as one node with a number of copies, in the order of their first."""
     kinds: dict[Node, list[int]] = {}
     for i, layer in enumerate(layers):
         kinds.setdefault(layer, []).append(i)
     return [
-        kind._replace(name=f"{word} {span(which)}", times=len(which))
+        kind._replace(name=f"{several if which[1:] else one} {span(which)}", times=len(which))
         for kind, which in kinds.items()
     ]
 
@@ -105,6 +109,19 @@ def span(numbers: list[int]) -> str:
         if step == 1
         else f"{numbers[0]}, {numbers[1]} … {numbers[-1]}"
     )
+
+
+def letters(cfg: ModelConfig) -> dict[str, int]:
+    """What the letters of the shapes stand for in this model."""
+    found = {"d": cfg.hidden_size, "h": cfg.num_attention_heads, "V": cfg.vocab_size}
+    if cfg.attention == "mla":
+        found |= {"n": cfg.qk_nope_head_dim, "r": cfg.qk_rope_head_dim, "v": cfg.v_head_dim}
+        found |= {"c": cfg.kv_lora_rank}
+    else:
+        found |= {"g": cfg.num_key_value_heads, "n": cfg.head_dim}
+    if cfg.q_lora_rank and cfg.attention != "gqa":
+        found |= {"q": cfg.q_lora_rank}
+    return found | ({"e": cfg.n_routed_experts} if cfg.n_routed_experts else {})
 
 
 def summary(cfg: ModelConfig, s: int = flops.CONTEXT, dtype: str = "bfloat16") -> dict[str, Any]:

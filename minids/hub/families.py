@@ -149,8 +149,10 @@ def of(cfg: ModelConfig) -> Family:
 
     nearest = min(candidates, key=distance)
     for field, allowed in reasons[nearest.model_type].items():
-        what = f"{getattr(cfg, field)!r} has no place in {nearest.model_class} of transformers"
-        raise UserError(f"model.{field}", what, allowed)
+        value = str(getattr(cfg, field)).lower()
+        what = f"{value} has no place in {nearest.model_class} of transformers"
+        hint = "" if " " in allowed else f"train with --set model.{field}={allowed} to export"
+        raise UserError(f"model.{field}", what, allowed, hint=hint)
     return nearest
 
 

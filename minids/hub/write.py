@@ -151,6 +151,7 @@ def write_folder(
             (draft / file).write_text(text, encoding="utf-8")
         for file, tensors in shards.items():
             save_file(tensors, draft / file, metadata={"format": "pt"})
+            shutil.copymode(draft / INDEX, draft / file)  # safetensors keeps its files private
         for file in TOKENIZER_FILES if tokenizer else ():
             if tokenizer and (tokenizer / file).is_file():
                 shutil.copyfile(tokenizer / file, draft / file)

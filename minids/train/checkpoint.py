@@ -69,8 +69,8 @@ def save(
         parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         at_stage("before-files", step)
-        save_file({k: v.detach().contiguous() for k, v in model.items()}, draft / FILES[0])
-        save_file({k: v.detach().contiguous() for k, v in optim.items()}, draft / FILES[1])
+        save_file(apart(model), draft / FILES[0])
+        save_file(apart(optim), draft / FILES[1])
         (draft / FILES[2]).write_text(json.dumps(state, indent=1), encoding="utf-8")
         files = {name: {"size": (draft / name).stat().st_size} for name in FILES}
         for name in FILES:
@@ -93,6 +93,17 @@ def save(
     if keep:
         prune(parent, keep)
     return final
+
+
+def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor with memory of its own: safetensors refuses tied weights as they are."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach().contiguous()
+        found[name] = own.clone() if own.data_ptr() in seen else own
+        seen.add(own.data_ptr())
+    return found
 
 
 def load_latest(parent: Path) -> tuple[Checkpoint, list[str]]:

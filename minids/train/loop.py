@@ -77,6 +77,9 @@ def train(
     found, warnings, machine = None, [], None
     if resume:
         found, warnings = checkpoint.load_latest(out / "checkpoints")
+        if "machine" not in found.state:
+            what = f"{out} was imported; it has weights and no optimizer state"
+            raise UserError("--resume", what, "a run that minids train began", code=4)
         machine = Machine(**found.state["machine"])
         check_same(cfg, found, allow_change)
     else:
