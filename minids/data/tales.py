@@ -7,9 +7,9 @@ probability of a story is the product over its choices:
     −log2 p(story) = Σ log2(length of the list)     bits, exact (log2 of total/own where weighted)
 
 Different choices always give different text, hence this is the probability of the *text*. Averaged
-over stories it is the entropy of the source, the loss that no model can beat. What follows from the
-world ("the kettle now belonged to …") is no choice and costs nothing, to who remembers: there a model
-that forgets loses, and there the cloze test asks.
+over stories it is the entropy of the source, the loss that no model can beat. What follows from
+the world ("the kettle now belonged to …") is no choice and costs nothing, to who remembers: there a
+model that forgets loses, and there the cloze test asks.
 
 Story i depends on (seed, i) alone. Every draw is `random.Random.random`, the one stream that Python
 promises to keep.
@@ -17,6 +17,8 @@ promises to keep.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -61,13 +63,10 @@ class Teller:
         if weights is None:
             self.bits += LOG2[n]
             return options[int(self.draw() * n)]
-        left = int(self.draw() * sum(weights))
-        for option, weight in zip(options, weights, strict=True):
-            left -= weight
-            if left < 0:
-                break
-        self.bits += LOG2[sum(weights)] - LOG2[weight]
-        return option
+        ends = list(itertools.accumulate(weights))
+        chosen = bisect.bisect(ends, int(self.draw() * ends[-1]))
+        self.bits += LOG2[ends[-1]] - LOG2[weights[chosen]]
+        return options[chosen]
 
     def maybe(self, times: int, out_of: int) -> bool:
         """True `times` out of `out_of`."""

@@ -1,8 +1,8 @@
 """How a tale goes: the plot of `tales`, told by a Teller in a World.
 
-Somebody wants a thing that another one owns, sets out, may have to help an animal on the way (a task
-inside the task, sometimes with a story inside the story), bargains, and comes home. Each function
-tells one part and keeps the world true; later parts must respect it.
+Somebody wants a thing that another one owns, sets out, may have to help an animal on the way (a
+task inside the task, sometimes with a story inside the story), bargains, and comes home. Each
+function tells one part and keeps the world true; later parts must respect it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def new_place(t: Teller, w: World, after: str = "") -> str:
 
 
 def new_thing(t: Teller, w: World, article: str, after: str = "") -> Thing:
-    """A thing unlike all others: "a copper kettle" or, with an article given, "my copper kettle"."""
+    """A thing unlike all others: "a copper kettle" or, given an article, "my copper kettle"."""
     material = (
         t.word(words.MATERIALS, f" {article} ") if article else with_article(t, words.MATERIALS)
     )
