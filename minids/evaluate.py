@@ -28,7 +28,7 @@ from minids.data.load import Data, Document
 from minids.data.tales import Fact
 from minids.data.tokenizer import Tokenizer
 from minids.generate.engine import Context, pad_left
-from minids.nn.mtp import IGNORE
+from minids.nn.loss import IGNORE
 from minids.nn.transformer import Transformer
 
 TOKENS_PER_PASS = 8192  # bounds the activations of one forward pass
@@ -47,11 +47,16 @@ class Window(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A share or ratio with its 95 % interval."""
+    """A share or ratio with its 95 % interval; NaN where one document says nothing about others."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.high - self.low)
 
 
 class Score(NamedTuple):
@@ -252,7 +257,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
     n, total = len(numerators), sum(denominators)
     value = sum(numerators) / total
     spread = sum((a - value * b) ** 2 for a, b in zip(numerators, denominators, strict=True))
-    half = Z95 * math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.inf
+    half = Z95 * math.sqrt(spread * n / (n - 1)) / total if n > 1 else math.nan
     return Interval(value, value - half, value + half)
 
 

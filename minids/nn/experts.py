@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from minids.nn.dispatch import FromExperts, ToExperts, lay_out
+from minids.nn.dispatch import ALIGN, FromExperts, ToExperts, lay_out, weights_of_rows
 
 FEW_VISITS = 8  # up to this many visits without gradient, fetching weights beats sorting tokens
 
@@ -38,11 +38,11 @@ class Experts(nn.Module):
 
 def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """The definition, an expert at a time.  x [T d], expert and gate [T k] → [T d]"""
-    out = torch.zeros_like(x)
+    out = torch.zeros_like(x)  # [T d]
     for e in range(gate_up.shape[0]):
         token, slot = torch.nonzero(expert == e, as_tuple=True)  # [visits], [visits] of expert e
-        hidden = swiglu(F.linear(x[token], gate_up[e].to(x.dtype)))
-        answer = F.linear(hidden, down[e].to(x.dtype))
+        hidden = swiglu(F.linear(x[token], gate_up[e].to(x.dtype)))  # [visits f]
+        answer = F.linear(hidden, down[e].to(x.dtype))  # [visits d]
         out = out.index_add(0, token, answer * gate[token, slot, None].to(x.dtype))
     return out
 
@@ -52,14 +52,16 @@ def experts_sorted(
 ) -> Tensor:
     """The same sum in 2·e solid matrix products instead of e gathers and scatters.
 
-    x [T d], expert and gate [T k], load [e] visits per expert → [T d]. Sums each token's answers in
-    a fixed order, so equal runs give equal bits (an index_add on several threads does not).
+    x [T d], expert and gate [T k], load [e] visits per expert → [T d]. Rows are weighted before the
+    last product, where they are narrow. Answers are summed in a fixed order, so equal runs give
+    equal bits (an index_add on several threads does not).
     """
-    layout = lay_out(expert, load)
+    layout = lay_out(expert, load, align=ALIGN if x.dtype == torch.bfloat16 else 1)
     visits = ToExperts.apply(x, layout)  # [R d]
     hidden = swiglu(grouped_linear(visits, gate_up, layout.rows))  # [R f]
-    answer = FromExperts.apply(grouped_linear(hidden, down, layout.rows), layout)  # [T k d]
-    return einsum(answer, gate.to(x.dtype), "T k d, T k -> T d")
+    weight = weights_of_rows(gate, layout).to(x.dtype)  # [R]
+    answer = grouped_linear(hidden * weight[:, None], down, layout.rows)  # [R d]
+    return FromExperts.apply(answer, layout)
 
 
 def experts_gathered(
@@ -73,7 +75,7 @@ def experts_gathered(
 
 def swiglu(gate_and_up: Tensor) -> Tensor:
     """SiLU of the first half times the second.  [… 2f] → [… f]"""
-    gate, up = gate_and_up.chunk(2, dim=-1)
+    gate, up = gate_and_up.chunk(2, dim=-1)  # [… f], [… f]
     return F.silu(gate) * up
 
 

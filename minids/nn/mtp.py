@@ -13,11 +13,10 @@ from minids.config import ModelConfig
 from minids.nn.block import Block
 from minids.nn.cache import LayerCache
 from minids.nn.linear import Linear
+from minids.nn.loss import IGNORE
 from minids.nn.moe import Routing
 from minids.nn.norm import RMSNorm
 from minids.nn.rope import Rope
-
-IGNORE = -100  # label of a position that has no target
 
 
 class SharedHead(nn.Module):

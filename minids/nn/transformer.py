@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from minids.config import ModelConfig
 from minids.errors import UserError
@@ -21,8 +21,9 @@ from minids.nn.attention import visible
 from minids.nn.block import Block
 from minids.nn.cache import Cache
 from minids.nn.linear import Linear
+from minids.nn.loss import IGNORE, NEAR, cross_entropy, cross_entropy_in_blocks
 from minids.nn.moe import MoE, Routing, updated_bias
-from minids.nn.mtp import IGNORE, MTPModule, shift_labels
+from minids.nn.mtp import MTPModule, shift_labels
 from minids.nn.norm import RMSNorm
 from minids.nn.rope import Rope, rope_tables
 
@@ -185,8 +186,10 @@ class Transformer(nn.Module):
 
     def cross_entropy(self, state: Tensor, labels: Tensor) -> Tensor:
         """Σ −ln p(label), in float32 at least.  state [b s d], labels [b s] → scalar"""
-        logits = self.logits(state).flatten(0, 1)  # [b*s V]
-        return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE, reduction="sum")
+        head, flat = self.lm_head.weight, rearrange(state, "b s d -> (b s) d")
+        many = labels.numel() * len(head) > NEAR and torch.is_grad_enabled()
+        rule = cross_entropy_in_blocks if many else cross_entropy
+        return rule(flat, head, labels.flatten())
 
     def moe_layers(self) -> Iterator[MoE]:
         """Expert layers in the order of `Loss.load`: main blocks, then MTP modules."""

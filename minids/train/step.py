@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minids.nn.mtp import IGNORE
+from minids.nn.loss import IGNORE
 from minids.nn.transformer import Labelled, Transformer
 from minids.train.comm import Solo
 

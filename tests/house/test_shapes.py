@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from minids.config import ModelConfig
-from minids.nn import attention, experts, norm
+from minids.nn import attention, experts, loss, norm
 from minids.nn.cache import Cache
 from minids.nn.transformer import Transformer
 
@@ -141,13 +141,15 @@ def run(cfg):
     model = Transformer(cfg)
     model.init_weights(torch.Generator().manual_seed(0))
     tokens = torch.randint(0, cfg.vocab_size, (5, 13))  # [b s]
-    loss = model.loss(SimpleNamespace(tokens=tokens, labels=tokens))
-    loss.total.backward()
-    model.update_biases(loss.load)
+    sums = model.loss(SimpleNamespace(tokens=tokens, labels=tokens))
+    sums.total.backward()
+    model.update_biases(sums.load)
     with torch.no_grad():
         cache = Cache(cfg.num_hidden_layers)
         model(tokens, mask=tokens > 3, cache=cache)
         model(tokens[:1, :1])
+    model.compute_dtype = torch.bfloat16
+    model.loss(SimpleNamespace(tokens=tokens, labels=tokens)).total.backward()
     norm.rms_norm(torch.randn(3, 4), torch.ones(4), 1e-6)
     q, k, v = torch.randn(2, 5, 3, 10), torch.randn(2, 7, 3, 10), torch.randn(2, 7, 3, 14)
     attention.attend_by_hand(q, k, v, 1.0)
@@ -155,6 +157,8 @@ def run(cfg):
     gate_up, down = torch.randn(8, 52, 22), torch.randn(8, 22, 26)
     for rule in (experts.experts_loop, experts.experts_gathered):
         rule(torch.randn(7, 22), torch.randint(0, 8, (7, 5)), torch.rand(7, 5), gate_up, down)
+    labels = torch.tensor([3, -100, 5, 7, 88])
+    loss.cross_entropy_in_blocks(torch.randn(5, 22), torch.randn(89, 22), labels)
 
 
 def test_every_shape_comment_of_nn_is_true_and_reached():
