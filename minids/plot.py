@@ -68,7 +68,7 @@ def panels(
     """An empty figure: the message on top, the source bottom right, `rows · columns` axes."""
     figure = Chart(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    wrapped = textwrap.fill(message, int(width * 7))
+    wrapped = textwrap.fill(message, int(width * 7.8))
     figure.suptitle(
         wrapped, x=0.01, ha="left", fontsize=15, fontweight="bold", color=COLOUR["text"]
     )
@@ -146,12 +146,12 @@ def expert_load_over_time(
     *,
     step: Sequence[int],
     load: Sequence[Sequence[Sequence[float]]],
-    layers: Sequence[int],
+    layers: Sequence[str],
     message: str,
     source: str,
 ) -> Figure:
     """Heat maps, one per layer: load[layer][expert][time] as a multiple of the fair share."""
-    columns = min(3, len(load))
+    columns = {1: 1, 2: 2, 4: 2}.get(len(load), 3)
     rows = math.ceil(len(load) / columns)
     figure, axes = panels(message, source, rows=rows, columns=columns, height=1.2 + 2.9 * rows)
     norm = TwoSlopeNorm(vcenter=1.0, vmin=0.0, vmax=2.0)
@@ -161,7 +161,7 @@ def expert_load_over_time(
         image = ax.imshow(
             shares, aspect="auto", cmap="PuOr", norm=norm, extent=extent, interpolation="nearest"
         )
-        ax.set_title(f"layer {layer}", fontsize=12, loc="left")
+        ax.set_title(layer, fontsize=12, loc="left")
         ax.set_xlabel("optimizer step", fontsize=11)
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -176,7 +176,7 @@ def expert_load_over_time(
 
 
 def expert_load(
-    *, load: Sequence[Sequence[float]], layers: Sequence[int], message: str, source: str
+    *, load: Sequence[Sequence[float]], layers: Sequence[str], message: str, source: str
 ) -> Figure:
     """Bars, one panel per layer: load[layer][expert] as a multiple of the fair share."""
     figure, axes = panels(message, source, columns=len(load), height=3.8)
@@ -185,7 +185,7 @@ def expert_load(
         ax.bar(range(len(shares)), shares, color=COLOUR["accuracy"])
         ax.axhline(1, color=COLOUR["floor"], linestyle="--", linewidth=2)
         ax.set_ylim(0, top)
-        ax.set_title(f"layer {layer}", fontsize=12, loc="left")
+        ax.set_title(layer, fontsize=12, loc="left")
         ax.set_xlabel("expert", fontsize=12)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes[0].set_ylabel("load, 1 = fair share", fontsize=12)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +16,8 @@ from minids.config import RunConfig, load
 from minids.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from minids.data.tokenizer import Tokenizer
     from minids.nn.transformer import Transformer
 
@@ -29,6 +34,7 @@ class Run(NamedTuple):
     model: Transformer
     tokenizer: Tokenizer
     step: int
+    dtype: torch.dtype  # of matrix products in training; the model stands at float32
     manifest: dict
     warnings: list[str]  # newer checkpoints that could not be used
 
@@ -100,7 +106,35 @@ def open_run(folder: Path) -> Run:
     fit(model.state_dict(), weights, f"{folder}")
     model.load_state_dict(weights, assign=True)
     model.requires_grad_(False).eval().to(pick_device(cfg.train.device))
-    return Run(folder, cfg, model, tokenizer, manifest["step"], manifest, warnings)
+    dtype = trained_in(folder, model.embed_tokens.weight.device.type)
+    return Run(folder, cfg, model, tokenizer, manifest["step"], dtype, manifest, warnings)
+
+
+def trained_in(folder: Path, device: str) -> torch.dtype:
+    """The dtype of the run's matrix products, if it ran on this kind of device; else float32."""
+    import torch
+
+    try:
+        machine = json.loads((folder / "run.json").read_text(encoding="utf-8"))["machine"]
+        same = machine["device"] == device and machine["precision"] == "bfloat16"
+    except (OSError, ValueError, KeyError, TypeError):
+        return torch.float32
+    return torch.bfloat16 if same else torch.float32
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Every core for a while: training may have left one thread per process."""
+    import torch
+
+    from minids.train.probe import usable_cores
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def newest_weights(parent: Path) -> tuple[dict, dict, list[str]]:

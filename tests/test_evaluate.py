@@ -11,7 +11,6 @@ from minids.config import load
 from minids.data.load import Document, open_data
 from minids.data.tales import Fact
 from minids.evaluate import (
-    Interval,
     answered_right,
     bits_per_byte,
     cloze,
@@ -125,7 +124,13 @@ def test_evaluating_changes_nothing(tiny_model, tokenizer):
 def test_equal_ratios_leave_no_doubt():
     value, low, high = ratio([2.0, 4.0, 10.0], [1.0, 2.0, 5.0])
     assert (value, low, high) == (2.0, 2.0, 2.0)
-    assert ratio([2.0], [1.0]) == Interval(2.0, -math.inf, math.inf)
+
+
+def test_one_document_says_nothing_about_others():
+    found = ratio([2.0], [1.0])
+    assert found.value == 2.0
+    assert not found.is_known
+    assert ratio([2.0, 3.0], [1.0, 1.0]).is_known
 
 
 def test_the_interval_of_a_ratio_holds_the_truth_19_times_in_20():

@@ -44,15 +44,15 @@ def run(args: argparse.Namespace) -> int:
         "step": trained.step,
         "documents": len(documents),
         "nats_per_token": score.loss,
-        "bits_per_byte": score.bpb._asdict(),
+        "bits_per_byte": as_json(score.bpb),
         "floor_bits_per_byte": score.floor_bpb,
-        "above_floor": above._asdict() if above else None,
+        "above_floor": as_json(above) if above else None,
         "facts": [
             {
                 "kind": k.kind,
                 "right": k.hits,
                 "n": k.n,
-                "share": k.share._asdict(),
+                "share": as_json(k.share),
                 "chance": k.chance,
             }
             for k in kept
@@ -63,12 +63,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for text in trained.warnings:
         print(f"warning: {text}")
-    rows = [
-        ("bits per byte", f"{score.bpb.value:.4f}", f"{score.bpb.low:.4f} … {score.bpb.high:.4f}")
-    ]
+    b = score.bpb
+    span = f"{b.low:.4f} … {b.high:.4f}" if b.is_known else "one document: unknown"
+    rows = [("bits per byte", f"{b.value:.4f}", span)]
     if score.floor_bpb and above:
         rows.append(("exact floor", f"{score.floor_bpb:.4f}", ""))
-        rows.append(("above it", f"{above.value:.1%}", f"{above.low:.1%} … {above.high:.1%}"))
+        span = f"{above.low:.1%} … {above.high:.1%}" if above.is_known else ""
+        rows.append(("above it", f"{above.value:.1%}", span))
     title = f"{folder}, step {trained.step}, {len(documents)} held-out documents"
     show.table(title, ["", ">value", "95 % interval"], rows)
     if kept:
@@ -78,6 +79,12 @@ def run(args: argparse.Namespace) -> int:
             [(k.kind, k.hits, k.n, *shares(k)) for k in kept],
         )
     return 0
+
+
+def as_json(interval) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    known = interval.is_known
+    return {n: v if known or n == "value" else None for n, v in interval._asdict().items()}
 
 
 def shares(kept) -> tuple[str, str, str]:

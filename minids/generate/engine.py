@@ -76,7 +76,7 @@ class Engine:
         room = [room_after(prompts[p], self.model.cfg.max_position_embeddings) for p in prompt_of]
         rows = Rows(room, max_new_tokens, self.tokenizer.eos)
         tokens, mask = pad_left(prompts, self.tokenizer.pad, device)
-        context = Context(self.model, mask, use_cache=self.use_cache)
+        context = Context(self.model, mask, use_cache=self.use_cache, dtype=decoding_in(self.model))
         logits = context.read(tokens)  # [b V], b prompts
         if num_samples > 1:
             copies = torch.tensor(prompt_of, device=device)
@@ -128,10 +128,18 @@ class Context:
     Speculative decoding reads several columns at once and crops the cache where a draft failed.
     """
 
-    def __init__(self, model: Transformer, mask: Tensor | None, *, use_cache: bool) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        mask: Tensor | None,
+        *,
+        use_cache: bool,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.model, self.mask = model, mask  # [b t], or None while no row is padded
+        self.dtype = dtype or model.compute_dtype
         self.cache = Cache(model.cfg.num_hidden_layers) if use_cache else None
-        self.fast = FastStep(model) if use_cache and FastStep.serves(model) else None
+        self.fast = FastStep(model) if use_cache and FastStep.serves(model, self.dtype) else None
         self.past: Tensor | None = None  # [b t] ids, kept without a cache only
         self.n_columns = 0
 
@@ -149,7 +157,11 @@ class Context:
         if self.cache is None:
             tokens = tokens if self.past is None else torch.cat([self.past, tokens], dim=1)
             self.past = tokens  # [b t]
-        return self.model.hidden(tokens, mask=self.mask, cache=self.cache)[:, -s:]
+        training_in, self.model.compute_dtype = self.model.compute_dtype, self.dtype
+        try:
+            return self.model.hidden(tokens, mask=self.mask, cache=self.cache)[:, -s:]
+        finally:
+            self.model.compute_dtype = training_in
 
     def widen(self, s: int) -> None:
         """Let the mask cover `s` more columns: what follows a prompt is never padding."""
@@ -232,6 +244,14 @@ def room_after(prompt: list[int], context: int) -> int:
             f"up to {context - 1:,} tokens",
         )
     return context - len(prompt)
+
+
+def decoding_in(model: Transformer) -> torch.dtype:
+    """float32 on a CPU, where a few rows gain nothing from bfloat16; else as the model is set."""
+    on_cpu = model.embed_tokens.weight.device.type == "cpu"
+    return (
+        torch.promote_types(model.compute_dtype, torch.float32) if on_cpu else model.compute_dtype
+    )
 
 
 def to_host(ids: Tensor, logprobs: Tensor) -> tuple[list[int], list[float]]:

@@ -41,10 +41,10 @@ class FastStep:
         self.first, self.table = 0, torch.empty(0, 0)
 
     @staticmethod
-    def serves(model: Transformer) -> bool:
+    def serves(model: Transformer, dtype: torch.dtype) -> bool:
         """Whether this twin exists for the model as it is: MLA, float32, on a CPU."""
         weight = model.embed_tokens.weight
-        is_float = weight.dtype == model.compute_dtype == torch.float32
+        is_float = weight.dtype == dtype == torch.float32
         return is_float and weight.device.type == "cpu" and model.cfg.attention == "mla"
 
     def logits(self, tokens: Tensor, mask: Tensor | None, cache: Cache) -> Tensor:

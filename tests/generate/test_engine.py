@@ -199,3 +199,28 @@ def test_between_two_steps_gradients_work_as_usual(tiny_model, tokenizer):
     for _ in Engine(tiny_model(), tokenizer).generate([[1, 2]], Sampling(), 2):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
+
+
+def test_a_model_trained_in_bfloat16_decodes_in_float32_on_a_cpu(tiny_model, tokenizer):
+    model, half = tiny_model(), tiny_model()
+    half.compute_dtype = torch.bfloat16
+    expected = Engine(model, tokenizer).complete(RAGGED, GREEDY, 12)
+    assert Engine(half, tokenizer).complete(RAGGED, GREEDY, 12) == expected
+    assert Engine(half, tokenizer, use_cache=False).complete(RAGGED, GREEDY, 12)[0].tokens == (
+        expected[0].tokens
+    )
+    assert half.compute_dtype == torch.bfloat16
+
+
+def test_double_precision_is_not_reduced(tiny_model, tokenizer):
+    model = tiny_model().double()
+    model.compute_dtype = torch.float64
+    tokens, mask = pad_left(RAGGED, pad=258, device=torch.device("cpu"))
+    context = Context(model, mask, use_cache=True)
+    with torch.no_grad():
+        context.read(tokens)
+        logits = context.read(torch.tensor([[1], [2], [3]]))
+        for row, (ids, token) in enumerate(zip(RAGGED, [1, 2, 3], strict=True)):
+            torch.testing.assert_close(
+                logits[row], full_logits(model, [*ids, token]), rtol=0, atol=1e-10
+            )

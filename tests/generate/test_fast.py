@@ -95,9 +95,8 @@ def test_two_experts_are_a_view_of_the_stack(which):
 
 
 def test_it_serves_latent_attention_in_float32_only(tiny_model):
-    assert FastStep.serves(tiny_model())
-    assert not FastStep.serves(tiny_model(attention="gqa", num_key_value_heads=1, head_dim=14))
-    half = tiny_model()
-    half.compute_dtype = torch.bfloat16
-    assert not FastStep.serves(half)
-    assert not FastStep.serves(tiny_model().double())
+    gqa = tiny_model(attention="gqa", num_key_value_heads=1, head_dim=14)
+    assert FastStep.serves(tiny_model(), torch.float32)
+    assert not FastStep.serves(gqa, torch.float32)
+    assert not FastStep.serves(tiny_model(), torch.bfloat16)
+    assert not FastStep.serves(tiny_model().double(), torch.float64)
