@@ -1,7 +1,7 @@
 """The live screen of a training run: one look, 100 × 30, made to be projected.
 
-Drawn at most four times a second from what the events said; drawing runs in the training process,
-so it is kept to a few milliseconds.
+Drawn at most three times a second from what the events said, in the training process, so a
+picture is kept to a few milliseconds. A small terminal gets fewer rows, a tiny one five lines.
 """
 
 from __future__ import annotations
@@ -9,24 +9,22 @@ from __future__ import annotations
 import math
 import time
 
-from rich.align import Align
-from rich.console import Console, Group
-from rich.layout import Layout
+from rich.console import Console
 from rich.live import Live
-from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.segment import Segment, SegmentLines
 from rich.text import Text
 
+from minids.count.params import count
 from minids.train import events
-from minids_cli import show
+from minids_cli import drawing, show
+from minids_cli.drawing import BLUE, BOLD, GREEN, GREY, ORANGE, PLAIN, RED, Row
 from minids_cli.watch import Plain
 
-REDRAWS_PER_S = 3
-BRAILLE = 0x2800
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell, row by row
-BARS = " ▁▂▃▄▅▆▇█"
-BLUE, ORANGE, GREEN, GREY = "#56B4E9", "#E69F00", "#009E73", "grey58"
+SECONDS_BETWEEN = 1 / 3
+WARNING_STAYS_S = 8.0
+POINTS = 2_000  # of the curve; older ones are joined
+LARGEST = (120, 40)
+NOW_ROWS = 9
 
 
 class Dashboard(Plain):
@@ -35,211 +33,252 @@ class Dashboard(Plain):
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         self.console = console or Console(highlight=False)
-        self.losses: list[float] = []  # bits per byte, every step
-        self.held_out: list[tuple[int, float]] = []
+        self.live: Live | None = None
+        self.size, self.drawn_at, self.warned_at = self.console.size, 0.0, -math.inf
+        self.points: list[drawing.Point] = []  # (share of the run, bits per byte)
+        self.held_out: list[drawing.Point] = []
         self.last: events.Step | None = None
-        self.sample, self.sample_step = "", 0
-        self.notes: list[str] = []
+        self.evaluated: events.Evaluated | None = None
+        self.sampled: events.Sampled | None = None
+        self.warnings: list[str] = []
+        self.note: tuple[str, bool] = "", False  # and whether it is a warning
         self.load: list[list[float]] = []
-        self.rate = 0.0
-        self.drawn_at = 0.0
-        self.live = Live(console=self.console, auto_refresh=False, screen=False, transient=True)
-        self.live.start()
+        self.now = self.rate = 0.0  # smoothed bits per byte and tokens/s
 
     def close(self) -> None:
-        """Leave the last picture on the screen."""
-        if self.live.is_started:
-            if self.last:
-                self.live.transient = False
-                self.live.update(self.picture(), refresh=True)
-            self.live.stop()
+        """Leave the last picture on the screen, warnings below."""
+        if self.live is None:
+            return
+        live, self.live = self.live, None
+        live.transient = False
+        live.update(self.picture(), refresh=True)
+        live.stop()
+        for text in dict.fromkeys(self.warnings):
+            self.line(f"warning: {text}")
 
     def line(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     # Events
 
     def on_started(self, e: events.Started) -> None:
         self.started = e
+        active = count(e.cfg.model).active
+        self.parameters = f"{show.count(e.parameters)} parameters, {show.count(active)} active"
         if e.started_loss is not None:
-            self.notes.append(
-                f"step 0: expected ln V = {e.expected_loss:.3f}, got {e.started_loss:.3f}"
-            )
+            text = f"step 0: expected ln V = {e.expected_loss:.3f}, got {e.started_loss:.3f}"
+            self.note = text, False
+        self.redraw()
 
     def on_step(self, e: events.Step) -> None:
         self.last = e
-        self.losses.append(self.bits_per_byte(e.loss) if math.isfinite(e.loss) else math.nan)
+        if math.isfinite(e.loss):
+            bits = self.bits_per_byte(e.loss)
+            self.points = drawing.thin([*self.points, (e.progress, bits)], POINTS)
+            self.now = 0.9 * self.now + 0.1 * bits if self.now else bits
         self.rate = 0.9 * self.rate + 0.1 * e.tokens_per_s if self.rate else e.tokens_per_s
-        if e.load:
-            if not self.load:
-                self.load = [[float(v) for v in layer] for layer in e.load]
-            for kept, new in zip(self.load, e.load, strict=True):
-                kept[:] = [0.9 * a + 0.1 * b for a, b in zip(kept, new, strict=True)]
-        if time.monotonic() - self.drawn_at > 1 / REDRAWS_PER_S:
-            self.drawn_at = time.monotonic()
-            self.live.update(self.picture(), refresh=True)
+        if not self.load:
+            self.load = [[float(v) for v in layer] for layer in e.load]
+        for kept, new in zip(self.load, e.load, strict=True):
+            kept[:] = [0.9 * a + 0.1 * b for a, b in zip(kept, new, strict=True)]
+        if time.monotonic() - self.drawn_at > SECONDS_BETWEEN:
+            self.redraw()
 
     def on_evaluated(self, e: events.Evaluated) -> None:
-        self.held_out.append((e.step, e.metrics["bpb"]))
+        self.evaluated = e
+        share = self.last.progress if self.last else 0.0
+        self.held_out.append((share, e.metrics["bpb"]))
 
     def on_sampled(self, e: events.Sampled) -> None:
-        self.sample, self.sample_step = " ".join(e.text.split()), e.step
+        self.sampled = e
 
     def on_saved(self, e: events.Saved) -> None:
-        self.notes.append(f"step {e.step}: saved in {e.seconds:.2f} s")
+        if time.monotonic() - self.warned_at > WARNING_STAYS_S:
+            self.note = f"step {e.step}: saved in {e.seconds:.2f} s", False
 
     def on_warned(self, e: events.Warned) -> None:
-        self.notes.append(e.text)
+        self.warn(e.text)
 
     def on_rolledback(self, e: events.RolledBack) -> None:
-        self.notes.append(f"step {e.step}: back to {e.to_step}, {e.reason}")
+        self.warn(f"step {e.step}: back to the weights of step {e.to_step}: {e.reason}")
 
-    # The picture
+    def warn(self, text: str) -> None:
+        """A note that the next save does not push away."""
+        self.warnings.append(text)
+        self.note, self.warned_at = (text, True), time.monotonic()
 
-    def picture(self) -> Layout | Group:
-        """The whole screen."""
-        assert self.started and self.last
-        width, height = self.console.size
-        body_height = max(10, min(height - 1, 30) - 11)
-        top = Layout(size=3)
-        top.update(Panel(self.header(), border_style=GREY))
-        body = Layout(size=body_height)
-        left, right = Layout(ratio=3), Layout(ratio=2)
-        curve = Panel(
-            self.curve(max(20, int((width - 4) * 0.6) - 10), body_height - 4),
-            title="bits per byte",
-            border_style=GREY,
-        )
-        left.update(curve)
-        right.split_column(Layout(self.numbers(), size=9), Layout(self.experts()))
-        body.split_row(left, right)
-        bottom = Layout(size=8)
-        bottom.update(self.footer())
-        whole = Layout(size=3 + body_height + 8)
-        whole.split_column(top, body, bottom)
-        return Group(Align.left(whole, height=3 + body_height + 8))
+    # The screen
 
-    def header(self) -> Text:
+    def redraw(self) -> None:
+        """Show the picture; a resized window is wiped first."""
+        if self.live is None or self.size != self.console.size:
+            if self.live:
+                self.live.stop()
+                self.console.clear()
+            self.size = self.console.size
+            self.live = Live(console=self.console, auto_refresh=False, transient=True)
+            self.live.start()
+        self.live.update(self.picture(), refresh=True)
+        self.drawn_at = time.monotonic()
+
+    def picture(self) -> SegmentLines:
+        """The whole screen, one row less than the terminal has."""
+        assert self.started
+        width, height = (min(a, b) for a, b in zip(self.console.size, LARGEST, strict=True))
+        roomy = width >= 72 and height >= 22
+        rows = self.whole(width, height - 1) if roomy else self.small(width)
+        cut = [Segment.adjust_line_length(row, width) for row in rows[: max(1, height - 1)]]
+        return SegmentLines(cut, new_lines=True)
+
+    def whole(self, width: int, height: int) -> list[Row]:
+        """Header, curve, numbers, experts, progress, sample, note."""
+        sample_rows = 6 if height > 26 else 5
+        body = height - 2 - 1 - sample_rows - 1
+        right = 42 if width >= 96 else 34
+        left = width - right
+        side = [
+            *drawing.box("now", self.numbers(right - 4), right, NOW_ROWS),
+            *drawing.box(
+                "expert load, the mean at half height",
+                self.experts(right - 4, body - NOW_ROWS - 2),
+                right,
+                body - NOW_ROWS,
+            ),
+        ]
+        curve = drawing.box("bits per byte", self.curve(left - 4, body - 2), left, body)
+        return [
+            *self.header(),
+            *drawing.beside(curve, side),
+            self.pace(width),
+            *self.sample(width, sample_rows),
+            self.note_row(),
+        ]
+
+    def small(self, width: int) -> list[Row]:
+        """What fits everywhere."""
+        text = f"{self.now:.4f} bits per byte"
+        floor = self.started.floor_bpb if self.started else None
+        if floor and self.now:
+            text += f", {self.now / floor - 1:.1%} above the floor"
+        said = " ".join(self.sampled.text.split()) if self.sampled else ""
+        return [self.header()[0], self.pace(width), [Segment(text, BOLD)], [Segment(said)],
+                self.note_row()]  # fmt: skip
+
+    def header(self) -> list[Row]:
+        """What is trained, on what, where."""
         e = self.started
         assert e
-        m = e.cfg.model
-        parts = [m.attention.upper()]
+        m, machine = e.cfg.model, e.machine
+        parts = [self.parameters, m.attention.upper()]
         if m.n_routed_experts:
-            parts.append(f"{m.n_routed_experts} experts, {m.num_experts_per_tok} a token")
+            shared = f" + {m.n_shared_experts} shared" if m.n_shared_experts else ""
+            parts.append(f"{m.n_routed_experts} experts, {m.num_experts_per_tok}{shared} a token")
         if m.num_nextn_predict_layers:
             parts.append(f"MTP {m.num_nextn_predict_layers}")
-        text = Text(no_wrap=True, overflow="ellipsis")
-        text.append(f"minids {e.cfg.name}", style="bold")
-        text.append(f"  {show.count(e.parameters)} parameters  ·  {' · '.join(parts)}  ·  ")
-        text.append(f"{e.cfg.data.name}  ·  {e.machine.precision}, {e.machine.workers} workers")
-        return text
+        device = f"{machine.device}, {machine.precision}, {show.workers(machine)}"
+        where = f" {e.cfg.data.name}  →  {e.folder}  ·  {device}"
+        return [
+            [Segment(f" minids {e.cfg.name}  ", BOLD), Segment(" · ".join(parts), PLAIN)],
+            [Segment(where, GREY)],
+        ]
 
-    def numbers(self) -> Panel:
-        """Where we are, in figures."""
+    def numbers(self, width: int) -> list[Row]:
+        """Bits per byte and the distance from the floor, large; the rest in pairs."""
         e, start = self.last, self.started
-        assert e and start
-        now = self.smoothed(20)
-        grid = Table.grid(padding=(0, 1), expand=True)
-        grid.add_column(style=GREY)
-        grid.add_column(justify="right")
-        grid.add_row("loss", Text(f"{e.loss:.3f} nats/token", style="bold"))
-        big = Text(f"{now:.4f}", style=f"bold {ORANGE}")
-        grid.add_row("bits per byte", big)
-        if start.floor_bpb:
-            above = now / start.floor_bpb - 1
-            grid.add_row("exact floor", Text(f"{start.floor_bpb:.4f}", style=GREEN))
-            grid.add_row("above it", Text(f"{above:.1%}", style="bold"))
-        if self.held_out:
-            step, value = self.held_out[-1]
-            grid.add_row(f"held out, step {step}", f"{value:.4f}")
-        grid.add_row("gradient norm · lr", f"{e.grad_norm:.2f} · {e.lr:.1e}")
-        return Panel(grid, border_style=GREY, padding=(0, 1))
+        assert start
+        floor, metrics = start.floor_bpb, self.evaluated.metrics if self.evaluated else {}
+        above = f"{self.now / floor - 1:.1%}" if floor and self.now else ""
+        first = drawing.large(f"{self.now:.3f}" if self.now else "-")
+        second = drawing.large(above if len(above) < 6 else above.split(".")[0] + "%")
+        half = max(width // 2, len(first[0]) + 2)
+        rows = [
+            [Segment(f"{a:<{half}}", ORANGE), Segment(b, PLAIN)]
+            for a, b in zip(first, second, strict=True)
+        ]
+        over = "above the floor" if floor else ""
+        rows.append([Segment(f"{'bits per byte':<{half}}{over}", GREY)])
+        held = f"{metrics['bpb']:.4f}" if "bpb" in metrics else "–"
+        pairs = [
+            ("loss", f"{e.loss:.3f} nats" if e else "–", "held out", held),
+            ("grad norm", f"{e.grad_norm:.2f}" if e else "–", "lr", f"{e.lr:.1e}" if e else "–"),
+        ]
+        for a, b, c, d in pairs:
+            rest = half - len(a) - 2
+            row = [Segment(f"{a} ", GREY), Segment(f"{b:<{rest}} ", BOLD)]
+            rows.append([*row, Segment(f"{c} ", GREY), Segment(d, BOLD)])
+        if floor:
+            rows.append([Segment("exact floor ", GREY), Segment(f"{floor:.4f}", GREEN)])
+        return rows
 
-    def experts(self) -> Panel:
-        """Load of each expert as bars, its layer's mean at half height."""
-        rows = []
-        for number, layer in enumerate(self.load):
-            mean = sum(layer) / len(layer) or 1.0
-            bars = "".join(BARS[min(8, max(0, round(4 * visits / mean)))] for visits in layer)
-            worst = max(layer) / mean
-            row = Text(f"{number + 1:>2} ", style=GREY)
-            row.append(" ".join(bars) if len(bars) <= 16 else bars, style=BLUE)
-            row.append(f"  {worst:.2f}×", style="bold red" if worst > 2 else GREY)
-            rows.append(row)
+    def experts(self, width: int, height: int) -> list[Row]:
+        """Load of each expert as bars, a layer a line; the most uneven layers if not all fit."""
+        assert self.started
+        if not self.load:
+            return [[Segment("a dense model: no experts", GREY)]]
+        m = self.started.cfg.model
+        names = [str(i) for i in range(m.num_hidden_layers) if m.is_moe_layer(i)]
+        names += ["mtp"] * (len(self.load) - len(names))
+        layers = []
+        for name, visits in zip(names, self.load, strict=True):
+            mean = sum(visits) / len(visits) or 1.0
+            layers.append((max(visits) / mean, name, [v / mean for v in visits]))
+        tall = max(1, min(2, height // len(layers)))
+        if len(layers) > height:
+            worst = sorted(layers, reverse=True)[:height]
+            layers = [layer for layer in layers if layer in worst]
+        rows: list[Row] = []
+        for most, name, shares in layers:
+            drawn = drawing.bars(shares, tall, width - 11)
+            drawn[-1] = [*drawn[-1], Segment(f" {most:.2f}×", RED if most > 2 else GREY)]
+            for number, row in enumerate(drawn):
+                label = name if number == tall - 1 else ""
+                rows.append([Segment(f"{label:>3} ", GREY), *row])
+        return rows
+
+    def curve(self, width: int, height: int) -> list[Row]:
+        """The loss so far; the right edge is an eighth, a quarter, half, all of the run."""
+        assert self.started
+        share = self.points[-1][0] if self.points else 0.0
+        right = next(r for r in (1 / 8, 1 / 4, 1 / 2, 1.0) if share <= r or r == 1.0)
+        floor = self.started.floor_bpb
+        rows = drawing.curve(self.points, self.held_out, floor, width, height - 1, right)
         if not rows:
-            rows = [Text("dense model: no experts", style=GREY)]
-        return Panel(Group(*rows), title="expert load", border_style=GREY, padding=(0, 1))
+            return [[Segment("the first steps are slow …", GREY)]]
+        steps, minutes = self.started.max_steps, self.started.cfg.train.max_minutes
+        edge = f"step {round(right * steps):,}" if steps else f"{right * minutes:.3g} min"
+        key = [Segment("      ── training  ", ORANGE), Segment("◆ held out  ", BLUE)]
+        if floor:
+            key.append(Segment("── exact floor", GREEN))
+        used = sum(len(part.text) for part in key)
+        return [*rows, [*key, Segment(f"{edge:>{max(1, width - used)}}", GREY)]]
 
-    def curve(self, width: int, height: int) -> Text:
-        """Loss so far in braille dots, the floor as a line; newest on the right."""
-        values = [v for v in self.losses if math.isfinite(v)]
-        if len(values) < 2:
-            return Text("…")
-        columns = width * 2
-        points = (
-            [values[int(i * (len(values) - 1) / (columns - 1))] for i in range(columns)]
-            if len(values) > columns
-            else values
-        )
-        floor = self.started.floor_bpb if self.started else None
-        low = min([*points, floor or math.inf]) * 0.97
-        high = max(points)
-        rows = height * 4
-        cells = [[0] * width for _ in range(height)]
-        span = math.log(high / low) or 1.0
-
-        def row_of(value: float) -> int:
-            return min(rows - 1, max(0, round((rows - 1) * (math.log(high / value) / span))))
-
-        scale = (columns - 1) / max(1, len(points) - 1)
-        previous = row_of(points[0])
-        for i, value in enumerate(points):
-            x, y = round(i * scale), row_of(value)
-            for between in range(min(previous, y), max(previous, y) + 1):
-                cells[between // 4][x // 2] |= DOTS[between % 4][x % 2]
-            previous = y
-        floor_row = row_of(floor) // 4 if floor else -1
-        text = Text()
-        for number, cell_row in enumerate(cells):
-            at = high * math.exp(-span * (number + 0.5) / height)
-            text.append(f"{at:6.2f} ", style=GREY)
-            for cell in cell_row:
-                if cell:
-                    text.append(chr(BRAILLE + cell), style=ORANGE)
-                elif number == floor_row:
-                    text.append("─", style=GREEN)
-                else:
-                    text.append(" ")
-            if number == floor_row:
-                text.append(" floor", style=GREEN)
-            text.append("\n")
-        return text
-
-    def footer(self) -> Group:
-        """Time, a sample, the newest note."""
+    def pace(self, width: int) -> Row:
+        """How far, how fast, how long."""
         e, start = self.last, self.started
-        assert e and start
+        assert start
+        if e is None:
+            return [Segment(" starting …", GREY)]
         left = e.elapsed_s * (1 - e.progress) / e.progress if e.progress else 0
-        grid = Table.grid(padding=(0, 1), expand=True)
-        for _ in range(2):
-            grid.add_column(no_wrap=True)
-        grid.add_column(justify="right", no_wrap=True)
         total = f"/{start.max_steps}" if start.max_steps else ""
-        grid.add_row(
-            f"step {e.step}{total}",
-            ProgressBar(total=1.0, completed=e.progress, width=38, complete_style=ORANGE),
-            f"{self.rate:,.0f} tokens/s · {show.duration(e.elapsed_s)} gone, "
-            f"{show.duration(left)} left",
+        begin = f" step {e.step}{total} "
+        end = (
+            f" {e.progress:.0%} · {show.duration(e.elapsed_s)} gone, {show.duration(left)} left"
+            f" · {self.rate:,.0f} tokens/s"
         )
-        title = f"sample at step {self.sample_step}" if self.sample else "sample"
-        text = Text(self.sample or "the first one comes in a few seconds", overflow="ellipsis")
-        panel = Panel(text, title=title, border_style=GREY, height=6)
-        note = Text(
-            self.notes[-1] if self.notes else "", style=GREY, no_wrap=True, overflow="ellipsis"
-        )
-        return Group(grid, panel, note)
+        bar = drawing.progress(e.progress, max(4, width - len(begin) - len(end) - 1))
+        return [Segment(begin, BOLD), *bar, Segment(end, PLAIN)]
 
-    def smoothed(self, count: int) -> float:
-        """Mean of the newest finite losses, bits per byte."""
-        recent = [v for v in self.losses[-count:] if math.isfinite(v)]
-        return sum(recent) / len(recent) if recent else math.nan
+    def sample(self, width: int, height: int) -> list[Row]:
+        """What the model writes now."""
+        if self.sampled is None:
+            rows = [[Segment("the first one comes in a few seconds", GREY)]]
+            return drawing.box("the model writes", rows, width, height)
+        text = Text(" ".join(self.sampled.text.split()))
+        lines = text.wrap(self.console, width - 4)[: height - 2]
+        rows = [[Segment(line.plain)] for line in lines]
+        return drawing.box(f"the model writes, step {self.sampled.step}", rows, width, height)
+
+    def note_row(self) -> Row:
+        """The newest thing to know."""
+        text, alarming = self.note
+        return [Segment((" ▲ " if alarming else " ") + text, RED if alarming else GREY)]

@@ -127,7 +127,7 @@ def totals(found: dict) -> str:
     share = found["active_params"] / found["params"]
     cache = f"{found['kv_elements_per_token']:,} numbers per token"
     window = found["kv_window_bytes"]
-    constant = f" · and {show.n_bytes(window)} per sequence" if window else ""
+    constant = f", {show.n_bytes(window)} a sequence" if window else ""
     in_fp8 = found["kv_bytes_per_token_fp8"]
     return "\n".join(
         [

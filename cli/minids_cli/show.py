@@ -78,6 +78,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def workers(machine: Any) -> str:
+    """2 workers × 1 thread, as a run uses its machine."""
+    threads = f"{machine.threads} thread" + "s" * (machine.threads > 1)
+    return f"{machine.workers} workers × {threads}" if machine.workers > 1 else threads
+
+
 def printable(text: str) -> str:
     """Model text without control characters: it is data, not instructions to a terminal."""
     return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
