@@ -33,7 +33,7 @@ DIGITS = {
     "9": ("█▀█", "▀▀█", "▀▀▀"), ".": (" ", " ", "▀"), "%": ("▀ █", " █ ", "▀ ▀"),
     "-": ("   ", "▀▀▀", "   "), " ": (" ", " ", " "),
 }  # fmt: skip
-TICKS = [m * 10.0**e for e in range(-3, 4) for m in (1, 1.5, 2, 3, 5, 7)]
+TICKS = [m * 10.0**e for e in range(-3, 4) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7)]
 
 
 def large(text: str) -> list[str]:
@@ -44,7 +44,7 @@ def large(text: str) -> list[str]:
 
 def box(title: str, rows: Sequence[Row], width: int, height: int) -> list[Row]:
     """A frame of exactly this size around rows; what does not fit is cut."""
-    head = f" {title} " if title else ""
+    head = f" {title[: width - 6]} " if title else ""
     dash = "─" * max(0, width - 3 - len(head))
     framed = [[Segment("╭─", GREY), Segment(head, BOLD), Segment(dash + "╮", GREY)]]
     for i in range(height - 2):
@@ -94,20 +94,23 @@ def curve(
     height: int,
     right: float,
 ) -> list[Row]:
-    """Values over the run on a log scale, in dots of a quarter cell; the floor as a line.
+    """Values over the run, in dots of a quarter cell; the floor as a line.
 
-    `right` is the share of the run at the right edge, `marks` are drawn on top.
+    A log scale, and with a floor the log of what lies above nine tenths of it: the last per cents
+    are the interesting ones. `right` is the share of the run at the right edge, `marks` are drawn
+    on top.
     """
     room = width - 6  # ticks take 6
     lines = columns(points, right, 2 * room)
     known = [v for v in lines if v is not None]
     if not known:
         return []
-    low = min([*known, floor or math.inf]) * 0.96
+    low = min([*known, floor or math.inf]) * 0.98
     high = max(known) * 1.02
+    zero = min(0.9 * floor, 0.95 * low) if floor else 0.0
 
     def row_of(value: float) -> int:  # in quarter cells, from the top
-        share = math.log(high / value) / math.log(high / low)
+        share = math.log((high - zero) / (value - zero)) / math.log((high - zero) / (low - zero))
         return min(4 * height - 1, max(0, int(4 * height * share)))
 
     grid = [[0] * room for _ in range(height)]
@@ -121,10 +124,11 @@ def curve(
             grid[between // 4][x // 2] |= DOTS[between % 4][x % 2]
         before = y
     floor_row = row_of(floor) // 4 if floor else -1
-    ticks = {row_of(t) // 4: f"{t:g}" for t in TICKS if low < t < high}
-    if floor:
-        near = (floor_row - 1, floor_row, floor_row + 1)
-        ticks = {row: text for row, text in ticks.items() if row not in near}
+    ticks: dict[int, str] = {}
+    for tick in sorted((t for t in TICKS if low < t < high), reverse=True):
+        at, above = row_of(tick) // 4, max(ticks, default=-9)
+        if at - above > 1 and abs(at - floor_row) > 1:
+            ticks[at] = f"{tick:g}"
     found = {(row_of(v) // 4, min(room - 1, int(x / right * room))) for x, v in marks if x <= right}
     return [
         curve_row(number, cells, floor, floor_row, ticks.get(number, ""), found)
