@@ -114,7 +114,13 @@ FAMILIES = [
     Family(
         "deepseek_v4",
         "DeepseekV4ForCausalLM",
-        SIZES + GROUPED + EXPERTS + MTP + INDEXER + V4 + "q_lora_rank scoring_func",
+        SIZES
+        + GROUPED
+        + EXPERTS
+        + MTP
+        + INDEXER
+        + V4
+        + "q_lora_rank qk_rope_head_dim scoring_func",
         {"attention": "csa", "topk_method": "noaux_tc"},
         counted_only=True,
     ),
