@@ -382,7 +382,10 @@ def coerce(where: str, value: Any, kind: Any) -> Any:
         raise UserError(where, f"{value!r} is not a whole number", "whole numbers")
     if kind is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise UserError(where, "has too many digits", "numbers") from None
         if isinstance(value, str):
             try:
                 return float(value)

@@ -30,11 +30,13 @@ def run(args: argparse.Namespace) -> int:
 
     from minids.hub.read import read
     from minids.hub.tokens import copy_tokenizer
+    from minids.hub.write import check_disk
     from minids.train import checkpoint
 
     found = read(source)
     for text in found.notes:
         show.warn(text)
+    check_disk(out, sum(tensor.nbytes for tensor in found.state.values()), "--out")
     context = min(DataConfig().context, found.cfg.max_position_embeddings)
     cfg = RunConfig(name=out.name, model=found.cfg, data=DataConfig(context=context))
     folder.create(out, cfg, {"imported_from": str(source)})

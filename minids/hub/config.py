@@ -67,7 +67,7 @@ def from_hf(raw: dict[str, Any]) -> ModelConfig:
     try:
         values = dict(family.fixed)
         for field in family.fields.split():
-            values |= field_of(raw, field, family.renamed.get(field, field), family)
+            values |= field_of(raw, field, family, values)
         check_assumptions(raw, family)
         values |= rope_of(raw)
         values |= training_of(raw)
@@ -79,20 +79,24 @@ def from_hf(raw: dict[str, Any]) -> ModelConfig:
         raise UserError(f"{CONFIG}: {where}", error.what, error.allowed, code=4) from error
 
 
-def field_of(raw: dict[str, Any], field: str, key: str, family: Family) -> dict[str, Any]:
-    """One value under our name; null counts as absent."""
+def field_of(
+    raw: dict[str, Any], field: str, family: Family, values: dict[str, Any]
+) -> dict[str, Any]:
+    """One value under our name; null counts as absent. `values` are those read before."""
+    key = family.renamed.get(field, field)
     if raw.get(key) is not None:
         value = raw[key]
         if field == "compress_ratios" and isinstance(value, list):
-            value = value[: raw.get("num_hidden_layers")]  # the rest are MTP modules
+            value = value[: values["num_hidden_layers"]]  # the rest are MTP modules
         return {field: coerce(key, value, KINDS[field])}
     dense = not raw.get(family.renamed.get("n_routed_experts", "n_routed_experts"))
     needs_experts = field in families.EXPERTS.split() and dense
     in_v4 = family.model_type == "deepseek_v4"  # whose config.json leaves more unsaid
-    if field == "head_dim" and raw.get("num_attention_heads"):
-        return {field: raw["hidden_size"] // raw["num_attention_heads"]}
-    if field == "num_key_value_heads" and raw.get("num_attention_heads"):
-        return {field: raw["num_attention_heads"]}
+    heads = values.get("num_attention_heads", 0)
+    if field == "head_dim" and heads > 0:
+        return {field: values["hidden_size"] // heads}
+    if field == "num_key_value_heads" and heads > 0:
+        return {field: heads}
     if MAY_BE_ABSENT.get(field) is not None:
         return {field: MAY_BE_ABSENT[field]}
     if field in MAY_BE_ABSENT or needs_experts or in_v4:
@@ -139,7 +143,7 @@ def rope_of(raw: dict[str, Any]) -> dict[str, Any]:
             values[field] = coerce(f"rope {key}", found[key], KINDS[field])
     if "rope_factor" not in values:
         raise UserError("rope factor", "is missing", f"what {kind} needs")
-    if found.get("attention_factor") is not None and "mscale" not in values:
+    if found.get("attention_factor") and "mscale" not in values and values["rope_factor"] > 1:
         turned = coerce("rope attention_factor", found["attention_factor"], float)
         values["mscale"] = (turned - 1) / (0.1 * math.log(values["rope_factor"]))
     return values | {"rope_type": kind}

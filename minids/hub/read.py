@@ -233,8 +233,8 @@ def scale_block(raw: dict[str, Any]) -> list[int]:
 def check_memory(cfg: ModelConfig) -> None:
     """Refuse what this machine cannot hold, before it starts to swap. (code 1)"""
     needed = 4 * sum(w.count for w in [*main_weights(cfg), *mtp_weights(cfg)])
-    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return  # a system that does not tell
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > physical:
         what = f"needs {needed / 1e9:,.1f} GB in float32, this machine has {physical / 1e9:,.1f} GB"

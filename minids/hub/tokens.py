@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
+
+from minids.hub.config import read_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -26,10 +27,10 @@ def special_ids(folder: Path | None) -> dict[str, int | None]:
     found: dict[str, int | None] = {f"{role}_token_id": None for role in ROLES}
     if folder is None or not (folder / "tokenizer_config.json").is_file():
         return found
-    about = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    about = read_json(folder / "tokenizer_config.json")
     table: dict[str, Any] = {}
     if (folder / "tokenizer.json").is_file():
-        table = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        table = read_json(folder / "tokenizer.json")
     ids = {token["content"]: token["id"] for token in table.get("added_tokens", [])}
     for role in ROLES:
         token = about.get(f"{role}_token")

@@ -187,12 +187,12 @@ def check_state(cfg: ModelConfig, state: dict[str, Tensor]) -> None:
             raise UserError(name, "is not finite", "weights of a run that did not fail", code=4)
 
 
-def check_disk(to: Path, needed: int) -> None:
+def check_disk(to: Path, needed: int, flag: str = "--to") -> None:
     """Refuse before the first byte if the disk cannot hold it. (code 1)"""
     place = next(folder for folder in (to.parent, *to.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise UserError("--to", f"needs {needed:,} bytes, {place} has {free:,} free", code=1)
+        raise UserError(flag, f"needs {needed:,} bytes, {place} has {free:,} free", code=1)
 
 
 def disk_error(error: Exception, to: Path) -> UserError:

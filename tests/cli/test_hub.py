@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from minids_cli.main import main
 
 from minids import config
+from minids_cli.main import main
 
 
 @pytest.fixture

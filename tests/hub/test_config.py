@@ -4,6 +4,8 @@ import dataclasses
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minids import config
 from minids.errors import UserError
@@ -332,3 +334,31 @@ def test_a_huge_or_deep_config_is_refused(tmp_path):
     with pytest.raises(UserError, match="not readable JSON") as error:
         read_config(tmp_path)
     assert error.value.code == 4
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, 1, 10**400, -(10**400), "yarn", "llama3"])
+    | st.floats()
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "factor", "attention_factor", "mscale"]), inner)
+    ),
+    max_leaves=5,
+)
+
+
+@given(kind=st.sampled_from(list(RELEASED)), data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_config_says_it_is_read_or_refused_in_one_line(kind, data):
+    raw = dict(RELEASED[kind])
+    for key in data.draw(st.lists(st.sampled_from(sorted(raw)), min_size=1, max_size=3)):
+        raw[key] = data.draw(JSON)
+    try:
+        from_hf(raw)
+    except UserError as error:
+        assert error.code == 4
+        assert "\n" not in error.line()
