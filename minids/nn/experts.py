@@ -101,8 +101,8 @@ class GroupedLinear(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
         w = weight.to(x.dtype)
         out = x.new_empty(x.shape[0], w.shape[1])
-        for rows, expert in segments(counts):
-            torch.mm(x[rows], w[expert].T, out=out[rows])
+        for rows, matrix, answer in zip(x.split(counts), w, out.split(counts), strict=True):
+            torch.mm(rows, matrix.T, out=answer)
         ctx.save_for_backward(x, w)
         ctx.counts, ctx.weight_dtype = counts, weight.dtype
         return out
@@ -111,23 +111,9 @@ class GroupedLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, w = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_x = torch.empty_like(x)
-        grad_w = torch.empty_like(w)
-        for rows, expert in segments(ctx.counts):
-            torch.mm(grad[rows], w[expert], out=grad_x[rows])
-            torch.mm(grad[rows].T, x[rows], out=grad_w[expert])
-        for expert, count in enumerate(ctx.counts):
-            if not count:
-                grad_w[expert].zero_()
+        grad_x, grad_w = torch.empty_like(x), torch.empty_like(w)
+        blocks = (t.split(ctx.counts) for t in (grad.contiguous(), x, grad_x))
+        for g, rows, to_x, matrix, to_w in zip(*blocks, w, grad_w, strict=True):
+            torch.mm(g, matrix, out=to_x)
+            torch.mm(g.T, rows, out=to_w)
         return grad_x, grad_w.to(ctx.weight_dtype), None
-
-
-def segments(counts: list[int]) -> list[tuple[slice, int]]:
-    """Where each expert's rows lie; experts without rows are left out."""
-    found, start = [], 0
-    for expert, count in enumerate(counts):
-        if count:
-            found.append((slice(start, start + count), expert))
-        start += count
-    return found

@@ -102,7 +102,7 @@ def test_a_run_folder_is_never_overwritten(micro, trained, tmp_path):
 
 def test_resume_refuses_another_config_and_names_the_field(micro, trained, tmp_path):
     trained(micro(), tmp_path / "run")
-    with pytest.raises(UserError, match=r"train\.lr 0\.003 → 0\.1"):
+    with pytest.raises(UserError, match=r"train\.lr 0\.01 → 0\.1"):
         train(micro("train.lr=0.1"), out=tmp_path / "run", resume=True)
     trained(micro("train.max_steps=14"), tmp_path / "run", resume=True)
 
@@ -121,7 +121,8 @@ def test_the_clock_can_end_a_run(micro, trained, tmp_path):
         micro("train.max_minutes=0.01", "train.max_steps=1000000"), tmp_path / "run"
     )
     assert 0.6 <= done.elapsed_s < 60
-    assert [e.lr for e in heard if isinstance(e, events.Step)][-1] < 0.003
+    rates = [e.lr for e in heard if isinstance(e, events.Step)]
+    assert rates[-1] < max(rates) / 2, "the schedule follows the clock"
 
 
 def test_a_run_that_cannot_fit_is_refused_before_it_starts(micro, tmp_path):
