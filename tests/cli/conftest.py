@@ -9,14 +9,30 @@ from typing import NamedTuple
 
 import pytest
 
-MICRO = """
-model.hidden_size=32 model.num_hidden_layers=2 model.num_attention_heads=2 model.kv_lora_rank=16
-model.qk_nope_head_dim=8 model.qk_rope_head_dim=8 model.v_head_dim=8 model.intermediate_size=48
-model.moe_intermediate_size=16 model.n_routed_experts=4 data.context=64 data.documents=200
-train.batch_size=4 train.max_steps=6 train.warmup_steps=2 train.save_every=2 train.eval_every=0
-train.eval_documents=2 train.workers=1 train.threads=1 train.precision=float32
-train.sample_every_seconds=0
-""".split()
+MICRO = [
+    "model.hidden_size=32",
+    "model.num_hidden_layers=2",
+    "model.num_attention_heads=2",
+    "model.kv_lora_rank=16",
+    "model.qk_nope_head_dim=8",
+    "model.qk_rope_head_dim=8",
+    "model.v_head_dim=8",
+    "model.intermediate_size=48",
+    "model.moe_intermediate_size=16",
+    "model.n_routed_experts=4",
+    "data.context=64",
+    "data.documents=200",
+    "train.batch_size=4",
+    "train.max_steps=6",
+    "train.warmup_steps=2",
+    "train.save_every=2",
+    "train.eval_every=0",
+    "train.eval_documents=2",
+    "train.workers=1",
+    "train.threads=1",
+    "train.precision=float32",
+    "train.sample_every_seconds=0",
+]
 
 
 class Said(NamedTuple):

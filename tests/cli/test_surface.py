@@ -11,7 +11,8 @@ from minids.config import SECTIONS
 from minids_cli.main import COMMANDS, parser_of
 
 FLAGS = {
-    "train": "--tiny --config --set --data --seed --out --resume --minutes --inject --allow-change --dry-run --plain",
+    "train": "--tiny --config --set --data --seed --out --resume --minutes --inject --allow-change"
+    " --dry-run --plain",
     "config": "--set",
     "data": "--tiny --config --set --data --seed --to",
     "doctor": "--probe",
@@ -52,8 +53,8 @@ def test_help_imports_neither_torch_nor_rich():
 
 def test_a_config_error_comes_before_torch():
     code = (
-        "import sys; from minids_cli.main import main; main(['train', '--set', 'model.hidden_size=0']); "
-        "print('torch' in sys.modules)"
+        "import sys; from minids_cli.main import main; "
+        "main(['train', '--set', 'model.hidden_size=0']); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
