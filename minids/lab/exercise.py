@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Case(NamedTuple):
@@ -18,7 +19,7 @@ class Case(NamedTuple):
 
     args: tuple[Any, ...]
     label: str = ""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # noqa: RUF012
 
 
 class Mistake(NamedTuple):
@@ -52,3 +53,14 @@ class Exercise:
     rtol: float = 1e-4
     gradients: bool = False  # compare the gradients of all floating-point arguments as well
     may_change_inputs: bool = False  # in-place by design (an optimizer step)
+
+
+class Prediction(NamedTuple):
+    """A number to guess before an experiment shows it."""
+
+    id: str  # "07.a": lesson, letter
+    question: str  # one sentence, answered by one number
+    unit: str  # "bytes per token", "nats", "" for a plain ratio
+    default: float  # what counts when nobody guesses; honest, not the answer
+    low: float  # guesses outside low … high are most likely in another unit
+    high: float

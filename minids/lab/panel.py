@@ -1,0 +1,102 @@
+"""How the lab answers: one panel per answer, alike in a terminal and in a notebook.
+
+Each kind has a sign, a word and a colour (Okabe-Ito), so that no meaning hangs on colour alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from minids.lab.check import Verdict
+
+WIDTH = 92  # characters: fits a projector at a font that the last row can read
+GOOD, BAD, CALM, NEWS = "#009E73", "#D55E00", "#7F7F7F", "#0072B2"
+SIGNS = {
+    "right": ("✓", "right", GOOD),
+    "blank": ("○", "not attempted yet", CALM),
+    "mistake": ("✗", "", BAD),
+    "different": ("✗", "not the same as the library", BAD),
+    "error": ("✗", "an error in your code", BAD),
+    "time": ("✗", "too slow", BAD),
+    "signature": ("✗", "other parameters", BAD),
+    "callable": ("✗", "not a function", BAD),
+}
+
+
+def of_verdict(verdict: Verdict, title: str) -> RenderableType:
+    """Title: sign, id and result; inside: what, on which case, expected and got."""
+    sign, word, colour = SIGNS[verdict.kind]
+    body: list[Any] = []
+    if verdict.kind == "right":
+        body.append(f"{title}: {verdict.says}")
+    elif verdict.kind == "blank":
+        hint = f'hint("{verdict.id}") helps a step at a time'
+        body.append(f"{title}: {verdict.says.removeprefix('not attempted yet: ')} · {hint}"
+                    if verdict.says != word else f"{title} · {hint}")  # fmt: skip
+    else:
+        body += [verdict.says, *details(verdict)]
+    for note in verdict.notes:
+        body += ["", note]
+    head = f"{sign} {verdict.id}  {verdict.mistake or word}"
+    return framed(head, body, colour)
+
+
+def details(verdict: Verdict) -> list[Any]:
+    """The case as a small table."""
+    rows = {"case": verdict.case, "expected": verdict.expected, "got": verdict.got}
+    rows |= {"error": verdict.error, "where": "\n".join(verdict.trace)}
+    if verdict.error:
+        rows.pop("expected"), rows.pop("got")
+    rows = {name: text for name, text in rows.items() if text}
+    return ["", grid(rows)] if rows else []
+
+
+def grid(rows: dict[str, str]) -> RenderableType:
+    """Names left, texts right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(Text(name, style=CALM), Text(text))
+    return table
+
+
+def framed(head: str, body: list[Any] | str, colour: str = NEWS) -> RenderableType:
+    """A panel; texts are taken as they are, square brackets are no markup."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    parts = [body] if isinstance(body, str) else body
+    inside = Group(*(Text(part) if isinstance(part, str) else part for part in parts))
+    title = Text(f" {head} ", style=f"bold {colour}")
+    return Panel(inside, title=title, title_align="left", border_style=colour, padding=(0, 1))
+
+
+def line(sign: str, text: str, colour: str = NEWS) -> RenderableType:
+    """One line without a frame."""
+    from rich.text import Text
+
+    return Text.assemble((f"{sign} ", f"bold {colour}"), text)
+
+
+def show(*parts: RenderableType) -> None:
+    """Put it where the reader looks, and with it what went wrong with the progress file."""
+    from rich.console import Console
+
+    from minids.lab import progress
+
+    console = Console(highlight=False)
+    in_notebook = console.is_jupyter
+    console.width = WIDTH if in_notebook or not sys.stdout.isatty() else min(console.width, WIDTH)
+    for part in parts:
+        console.print(part)
+    while progress.warnings:
+        console.print(line("!", progress.warnings.pop(0), BAD))
