@@ -30,6 +30,7 @@ COMMANDS = {
     "bench": "measure speed side by side with a peer",
     "config": "list, show and compare configurations",
     "data": "list, show and prepare data",
+    "lessons": "the course: list, check, hints",
     "doctor": "what this machine is and what it can run",
     "completion": "print a shell completion script",
 }

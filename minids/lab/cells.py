@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import linecache
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minids.errors import UserError
+from minids.lab import master
 
 YOUR_CODE = re.compile(r"^\s*### YOUR CODE (\d\d\.\d+)\b", re.MULTILINE)
 CHECK = re.compile(r"^[^#\n]*\bcheck\s*\(", re.MULTILINE)
@@ -38,15 +37,8 @@ def calls_check(source: str) -> bool:
 
 def read(path: Path) -> list[Cell]:
     """The code cells of a notebook. Raises UserError if it is none."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        cells = stored["cells"]
-        texts = [(i, "".join(c["source"])) for i, c in enumerate(cells) if c["cell_type"] == "code"]
-    except FileNotFoundError as error:
-        raise UserError(str(path), "is not there", "a notebook") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"is not a notebook ({type(error).__name__})"
-        raise UserError(str(path), what, "a file that JupyterLab can open") from error
+    stored = enumerate(master.load(path)["cells"])
+    texts = [(i, master.source(c)) for i, c in stored if c["cell_type"] == "code"]
     return [Cell(i, text, exercise_in(text)) for i, text in texts]
 
 

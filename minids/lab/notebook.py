@@ -18,6 +18,7 @@ from minids.lab.check import Verdict, is_blank, judge
 from minids.lab.predict import amount, calibration, compared, guess_of, number
 
 if TYPE_CHECKING:
+    from minids.lab.exercise import Prediction
     from minids.lab.predict import Guess
 
 __all__ = ["calibration"]
@@ -86,29 +87,39 @@ def solution(name: str) -> None:
 def predict(name: str, value: float | None = None) -> float:
     """Keep a guess and hand back the number that counts: yours, or the stated default."""
     prediction = exercises.find_prediction(name)
-    before, notes = guess_of(name), []
-    if value is not None:
-        found, problem = number(prediction, value)
-        if problem:
-            notes.append(f"not taken: {problem}")
-        elif before.own and before.measured is not None and found != before.value:
-            notes.append("already measured; the guess from before counts")
-        elif found != before.value or not before.own:
-            progress.change("predictions", name, predicted=found, unit=prediction.unit)
+    note = "" if value is None else keep_guess(prediction, value)
     guess = guess_of(name)
     unit = f" {prediction.unit}" if prediction.unit else ""
-    who = guess.who if guess.own else "no guess yet; the default counts"
-    body = [prediction.question, "", f"{who}: {amount(guess.value)}{unit}", *notes]
+    who = "no guess yet, the default counts" if guess.default else guess.who
+    body = [
+        prediction.question,
+        "",
+        f"{who}: {amount(guess.value)}{unit}",
+        *([note] if note else []),
+    ]
     panel.show(panel.framed(f"? {name}  predict, then run", body))
     return guess.value
+
+
+def keep_guess(prediction: Prediction, value: Any) -> str:
+    """Store a guess → why not, or what to know about it."""
+    found, problem = number(prediction, value)
+    if problem:
+        return f"not taken: {problem}"
+    before = guess_of(prediction.id)
+    if before.own and before.measured is not None:
+        return "" if found == before.value else "already measured; the guess from before counts"
+    late = {"late": True} if before.measured is not None else {}
+    change = {"predicted": found, "unit": prediction.unit} | late
+    progress.change("predictions", prediction.id, **change)
+    return "it was measured before this guess, which will not count" if late else ""
 
 
 def reveal(name: str, measured: float) -> float:
     """Hold the guess against the measurement → measured, unchanged."""
     prediction = exercises.find_prediction(name)
     guess: Guess = guess_of(name)
-    if guess.own:
-        progress.change("predictions", name, measured=float(measured))
+    progress.change("predictions", name, measured=float(measured))
     unit = f" {prediction.unit}" if prediction.unit else ""
     rows = {
         guess.who: f"{amount(guess.value)}{unit}",

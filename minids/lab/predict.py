@@ -17,29 +17,32 @@ if TYPE_CHECKING:
 
     from minids.lab.exercise import Prediction
 
-COLOUR = "#CC79A7"  # the student's guess, in every figure
-
 
 class Guess(NamedTuple):
     """What was predicted, by whom, and what came out."""
 
     prediction: Prediction
     value: float
-    own: bool  # the student's, not the default
+    own: bool  # the student's, made before the measurement; else the default's, or too late
     measured: float | None
 
     @property
     def who(self) -> str:
         """Whose number it is."""
-        return "your guess" if self.own else "default guess"
+        return "your guess" if self.own else "default guess" if self.default else "late guess"
+
+    @property
+    def default(self) -> bool:
+        """Whether it is the stated default."""
+        return not self.own and self.value == self.prediction.default
 
 
 def guess_of(name: str) -> Guess:
     """The guess in force."""
     prediction = exercises.find_prediction(name)
     stored = progress.entry("predictions", name)
-    own = isinstance(stored.get("predicted"), (int, float))
-    value = stored["predicted"] if own else prediction.default
+    value = stored.get("predicted", prediction.default)
+    own = "predicted" in stored and not stored.get("late")
     return Guess(prediction, float(value), own, stored.get("measured"))
 
 
@@ -80,10 +83,12 @@ def amount(value: float) -> str:
 
 def draw(ax: Axes, name: str, *, axis: str = "y", scale: float = 1.0) -> None:
     """Mark the guess on a plot: a dashed line with its name, across `axis`, times `scale`."""
-    guess = guess_of(name)
+    from minids.plot import COLOUR
+
+    guess, colour = guess_of(name), COLOUR["guess"]
     at = guess.value * scale
     text = f"{guess.who} {amount(guess.value)}"
-    style = {"color": COLOUR, "linestyle": (0, (4, 2)), "linewidth": 2, "zorder": 3}
+    style = {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 2, "zorder": 3}
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
     label = {"color": "#9C4A77", "fontsize": 12, "fontweight": "bold", "bbox": box, "zorder": 4}
     if axis == "y":
@@ -107,6 +112,19 @@ def calibration() -> Figure:
     """The course's last figure: every guess against what was measured."""
     from minids import plot
 
+    points = outcomes()
+    close = sum(within_factor_two(g.value, g.measured or 0.0) for g in points)
+    message = f"{close} of {len(points)} guesses were within a factor of two"
     return plot.calibration(
-        [(g.prediction.id, g.value, float(g.measured or 0.0), g.own) for g in outcomes()]
+        name=[g.prediction.id for g in points],
+        guess=[g.value for g in points],
+        measured=[g.measured or 0.0 for g in points],
+        own=[g.own for g in points],
+        message=message if points else "No prediction has been measured yet",
+        source="filled: your own guess, made before the run · hollow: the stated default",
     )
+
+
+def within_factor_two(value: float, measured: float) -> bool:
+    """Of one sign and not further apart."""
+    return value == measured or 0.5 <= value / (measured or math.inf) <= 2

@@ -53,7 +53,9 @@ def load(path: Path | None = None) -> dict[str, Any]:
         ok = all(isinstance(e, dict) for part in parts for e in part.values())
     except (ValueError, AttributeError) as error:
         return broken(path, str(error))
-    return stored if ok else broken(path, "entries of another kind")
+    if not ok:
+        return broken(path, "entries of another kind")
+    return stored if writable(path.parent) else session or stored
 
 
 def broken(path: Path, why: str) -> dict[str, Any]:
