@@ -27,13 +27,21 @@ PACKAGE = "minids"
 
 
 class Judged(NamedTuple):
-    """The last verdict on an exercise, and the very object it was about."""
+    """A verdict and the very object it was about."""
 
     answer: Any
     verdict: Verdict
 
 
-judged: dict[str, Judged] = {}  # by exercise, in this session
+class Number(float):
+    """A number that a cell does not print: its panel has said it."""
+
+    def _ipython_display_(self) -> None:
+        """Nothing."""
+
+
+judged: dict[str, Judged] = {}  # by exercise: the last of this session
+unasked: set[str] = set()  # judged after their cell; the next check only confirms
 
 
 def check(name: str, answer: Any = None) -> Verdict | None:
@@ -41,24 +49,21 @@ def check(name: str, answer: Any = None) -> Verdict | None:
     try:
         exercise = exercises.find(name)
     except UserError as error:
-        panel.show(panel.framed("check", error.line(), panel.BAD))
+        panel.show(panel.framed("✗ check", error.line(), panel.BAD))
         return None
     known = judged.get(name)
-    if known and known.answer is answer and known.verdict.kind != "blank":
+    if known and known.answer is answer and name in unasked:
+        unasked.discard(name)
         sign, word, colour = panel.SIGNS[known.verdict.kind]
         result = known.verdict.mistake or word
         panel.show(panel.line(sign, f"{name}  {result} (as shown above)", colour))
-        judged.pop(name)  # asked once more, it is judged once more
-        passed[name] = known
         return known.verdict
+    unasked.discard(name)
     verdict = judge(exercise, answer)
-    judged[name] = passed[name] = Judged(answer, verdict)
+    judged[name] = Judged(answer, verdict)
     progress.checked(name, verdict.kind, verdict.mistake)
     panel.show(panel.of_verdict(verdict, exercise.title))
     return verdict
-
-
-passed: dict[str, Judged] = {}  # the same, never forgotten
 
 
 def hint(name: str) -> None:
@@ -98,7 +103,7 @@ def predict(name: str, value: float | None = None) -> float:
         *([note] if note else []),
     ]
     panel.show(panel.framed(f"? {name}  predict, then run", body))
-    return guess.value
+    return Number(guess.value)
 
 
 def keep_guess(prediction: Prediction, value: Any) -> str:
@@ -115,8 +120,8 @@ def keep_guess(prediction: Prediction, value: Any) -> str:
     return "it was measured before this guess, which will not count" if late else ""
 
 
-def reveal(name: str, measured: float) -> float:
-    """Hold the guess against the measurement → measured, unchanged."""
+def reveal(name: str, measured: float) -> None:
+    """Hold the guess against the measurement, and keep both."""
     prediction = exercises.find_prediction(name)
     guess: Guess = guess_of(name)
     progress.change("predictions", name, measured=float(measured))
@@ -127,7 +132,6 @@ def reveal(name: str, measured: float) -> float:
         "off by": compared(guess.value, float(measured)),
     }
     panel.show(panel.framed(f"! {name}  measured", [prediction.question, "", panel.grid(rows)]))
-    return measured
 
 
 def library(thing: Any) -> None:
@@ -151,7 +155,7 @@ def library(thing: Any) -> None:
 
 def yours(answer: T, reference: T) -> T:
     """The student's if it has passed its check in this session, else the library's."""
-    if any(j.answer is answer and j.verdict.right for j in passed.values()):
+    if any(j.answer is answer and j.verdict.right for j in judged.values()):
         return answer
     return reference
 
@@ -214,6 +218,7 @@ def after_cell(find: Callable[[str], Any], source: str) -> None:
     answer = find(exercise.name)
     if answer is not None and not is_blank(answer):
         check(name, answer)
+        unasked.add(name)
 
 
 def watch_cells() -> None:

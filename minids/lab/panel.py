@@ -5,6 +5,7 @@ Each kind has a sign, a word and a colour (Okabe-Ito), so that no meaning hangs 
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from minids.lab.check import Verdict
 
+HTML = (
+    '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;margin:0;'
+    "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace\">{code}</pre>"
+)
 WIDTH = 92  # characters: fits a projector at a font that the last row can read
 GOOD, BAD, CALM, NEWS = "#009E73", "#D55E00", "#7F7F7F", "#0072B2"
 SIGNS = {
@@ -89,14 +94,45 @@ def line(sign: str, text: str, colour: str = NEWS) -> RenderableType:
 
 def show(*parts: RenderableType) -> None:
     """Put it where the reader looks, and with it what went wrong with the progress file."""
-    from rich.console import Console
-
     from minids.lab import progress
 
-    console = Console(highlight=False)
-    in_notebook = console.is_jupyter
-    console.width = WIDTH if in_notebook or not sys.stdout.isatty() else min(console.width, WIDTH)
+    notices = [line("!", text, BAD) for text in progress.warnings]
+    progress.warnings.clear()
+    if in_notebook():
+        as_output([*parts, *notices])
+    else:
+        on_terminal([*parts, *notices])
+
+
+def on_terminal(parts: list[RenderableType]) -> None:
+    """In the terminal's colours; plain where there is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False, force_jupyter=False)
+    console.width = min(console.width, WIDTH) if sys.stdout.isatty() else WIDTH
     for part in parts:
         console.print(part)
-    while progress.warnings:
-        console.print(line("!", progress.warnings.pop(0), BAD))
+
+
+def as_output(parts: list[RenderableType]) -> None:
+    """As a cell's output: HTML, and plain text for whoever shows no HTML."""
+    from IPython.display import display
+    from rich.console import Console
+
+    console = Console(
+        highlight=False, force_jupyter=False, record=True, width=WIDTH, file=io.StringIO(),
+        color_system="truecolor", legacy_windows=False,
+    )  # fmt: skip
+    for part in parts:
+        console.print(part)
+    html = console.export_html(inline_styles=True, code_format=HTML, clear=False)
+    display({"text/html": html, "text/plain": console.export_text().rstrip()}, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether this is a Jupyter kernel; unlike rich's own test, also after a cell has ended."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
