@@ -29,6 +29,7 @@ COLOUR = {
     "accuracy": "#0072B2",
     "rate": "#CC79A7",
     "gradient": "#0072B2",
+    "guess": "#CC79A7",
     "text": "#222222",
 }
 PX_PER_INCH = 110
@@ -121,8 +122,8 @@ def loss_against_floor(
         ax.axhline(floor, color=COLOUR["floor"], linewidth=2, linestyle="--")
         ends.append((floor, f"floor {floor:.3f}", COLOUR["floor"]))
     late = [*train[len(train) // 12 :], *(v for _, v in held_out)]  # the first fall leaves the top
-    low = min([*late, *([floor] if floor is not None else [])], default=0.0)
-    high = max(late, default=1.0)
+    low = float(min([*late, *([floor] if floor is not None else [])], default=0.0))
+    high = float(max(late, default=1.0))
     ax.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
     ax.set_xlim(0, last)
     spread_labels(ax, last, ends)
@@ -132,7 +133,7 @@ def loss_against_floor(
 def spread_labels(ax: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
     """Names at the right ends of lines, moved apart where they would cover each other."""
     low, high = ax.get_ylim()
-    points = ax.figure.get_figheight() * 72 * 0.68  # height of the axes, roughly
+    points = ax.bbox.height / ax.figure.dpi * 72  # height of the axes
     position, floor = {}, -math.inf
     for value, text, _ in sorted(ends):
         at = max((value - low) / (high - low) * points, floor)
@@ -252,4 +253,37 @@ def cloze(
     ax.set_xlim(0, 112)
     ax.set_xticks(range(0, 101, 20))
     ax.invert_yaxis()
+    return figure
+
+
+def calibration(
+    *,
+    name: Sequence[str],
+    guess: Sequence[float],
+    measured: Sequence[float],
+    own: Sequence[bool],
+    message: str,
+    source: str,
+) -> Figure:
+    """Every guess of a course over what was measured; hollow: nobody's own. On the line: exact."""
+    figure, ax = panel(message, x="measured", y="guessed before", source=source)
+    values = [*guess, *measured]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if low > 0 and high > 20 * low:
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        low, high = low / 2, high * 2
+    else:
+        low, high = low - 0.1 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9
+    ax.plot([low, high], [low, high], color=COLOUR["floor"], linestyle="--", linewidth=2)
+    ax.annotate(
+        "exact", (high, high), xytext=(-6, -4), textcoords="offset points", ha="right", va="top",
+        fontsize=12, color=COLOUR["floor"], fontweight="bold",
+    )  # fmt: skip
+    for label, x, y, full in zip(name, measured, guess, own, strict=True):
+        face = COLOUR["guess"] if full else "white"
+        ax.plot(x, y, "o", ms=9, mfc=face, mec=COLOUR["guess"], mew=2)
+        ax.annotate(label, (x, y), xytext=(8, -3), textcoords="offset points", fontsize=11)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
     return figure

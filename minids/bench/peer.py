@@ -71,8 +71,8 @@ def their_config(cfg: ModelConfig, settings: dict[str, str]) -> Any:
         max_position_embeddings=cfg.max_position_embeddings,
         rms_norm_eps=cfg.rms_norm_eps,
         tie_word_embeddings=cfg.tie_word_embeddings,
-        attn_implementation=settings["attention"],
-        experts_implementation=settings["experts"],
+        attn_implementation=settings["attention"],  # pyright: ignore[reportCallIssue]
+        experts_implementation=settings["experts"],  # pyright: ignore[reportCallIssue]
     )
 
 
@@ -80,7 +80,8 @@ def their_model(cfg: ModelConfig, settings: dict[str, str], dtype: torch.dtype) 
     """Their model with `fill`'s weights; in bfloat16 its weights too, which is fastest."""
     from transformers import DeepseekV3ForCausalLM
 
-    model = DeepseekV3ForCausalLM(their_config(cfg, settings)).to(dtype)
+    model: nn.Module = DeepseekV3ForCausalLM(their_config(cfg, settings))
+    model = model.to(dtype=dtype)
     fill(model, strip="model.")
     return model
 

@@ -22,6 +22,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from minids.data import tales_words as words
@@ -155,17 +156,14 @@ def log2_prob(text: str) -> float:
 
     Sums over every way to tell it; there is exactly one (tested), so it equals `Tale.log2_prob`.
     """
-    total, plans = 0.0, [[]]
+    plans: list[list[int]] = [[]]
+    total = 0.0
     while plans:
         plan = plans.pop()
         listener = Listener(text, plan)
-        try:
+        with suppress(Mismatch):
             tell(listener, World())
-        except Mismatch:
-            told = False
-        else:
-            told = not listener.rest
-        total += 2.0**-listener.bits if told else 0.0
+            total += 0.0 if listener.rest else 2.0**-listener.bits
         for place in range(len(plan), len(listener.silent)):
             before = plan + [0] * (place - len(plan))
             plans += [[*before, option] for option in range(1, listener.silent[place])]

@@ -37,7 +37,7 @@ class FastStep:
     def __init__(self, model: Transformer) -> None:
         self.cfg, self.embedding = model.cfg, model.embed_tokens.weight
         self.norm, self.head = FastNorm(model.norm), FastLinear(model.lm_head.weight)
-        self.halves = [(FastMLA(block), feed_forward(block)) for block in model.layers]
+        self.halves = [(FastMLA(block), feed_forward(block)) for block in model.layers]  # pyright: ignore[reportArgumentType]
         self.first, self.table = 0, torch.empty(0, 0)
 
     @staticmethod
@@ -88,7 +88,7 @@ class FastLinear:
 
     def __init__(self, *weights: Tensor) -> None:
         self.weight = torch.cat(weights) if len(weights) > 1 else weights[0]  # [o i]
-        self.width = self.weight.shape[1]
+        self.width = self.weight.shape[-1]
         is_even = len(self.weight) % 2 == 0
         self.halves = self.weight.view(2, -1, self.width) if is_even else None  # [2 o/2 i]
 

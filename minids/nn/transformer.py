@@ -82,9 +82,9 @@ class Transformer(nn.Module):
         | biases            | 0, the routers' selection biases too                      |
         | outputs           | 0 if zero_init_output: every block begins as the identity |
         | matrices          | normal, initializer_range; if that is 0, 1/√(inputs)      |
-        | embedding         | normal, initializer_range; if that is 0, 1                |
+        | embedding         | normal, initializer_range; if that is 0, 1 (tied: 1/√d)   |
         """
-        std = self.cfg.initializer_range
+        std, tied = self.cfg.initializer_range, self.cfg.tie_word_embeddings
         for name, weight in self.named_parameters():
             parts = name.split(".")
             if weight.ndim == 1:
@@ -92,7 +92,8 @@ class Transformer(nn.Module):
             elif self.cfg.zero_init_output and {"o_proj", "down_proj", "lm_head"} & set(parts):
                 weight.zero_()
             else:
-                fan_in = 1 if parts[0] == "embed_tokens" else weight.shape[-1]
+                only_looked_up = weight is self.embed_tokens.weight and not tied
+                fan_in = 1 if only_looked_up else weight.shape[-1]
                 weight.normal_(std=std or 1 / math.sqrt(fan_in), generator=generator)
         for buffer in self.buffers():
             buffer.zero_()
@@ -174,6 +175,7 @@ class Transformer(nn.Module):
         assert tokens.shape[1] > len(self.mtp), "a row must be longer than the MTP depth"
         sums, counts = [state.new_zeros(0)], [labels.new_zeros(0)]
         for u, module in enumerate(self.mtp, start=1):
+            assert isinstance(module, MTPModule)
             embedded = self.embed(tokens[:, u:])  # [b s-u d]
             labels = shift_labels(labels)  # [b s-u]
             rope = self.rope(torch.arange(labels.shape[1], device=labels.device))

@@ -72,10 +72,11 @@ def save(
         save_file(apart(model), draft / FILES[0])
         save_file(apart(optim), draft / FILES[1])
         (draft / FILES[2]).write_text(json.dumps(state, indent=1), encoding="utf-8")
-        files = {name: {"size": (draft / name).stat().st_size} for name in FILES}
+        files: dict[str, dict[str, Any]] = {}
         for name in FILES:
             flush(draft / name)
-            files[name]["sha256"] = sha256(draft / name)
+            size = (draft / name).stat().st_size
+            files[name] = {"size": size, "sha256": sha256(draft / name)}
         at_stage("before-manifest", step)
         manifest = {"format": FORMAT, "version": VERSION, "step": step, "files": files, **about}
         (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -221,7 +222,7 @@ def weights_sha256(model: dict[str, Tensor]) -> str:
     for name in sorted(model):
         tensor = model[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(torch.uint8).numpy() if tensor.ndim else tensor.numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,42 +1,24 @@
-"""A training run from its config to its last checkpoint.
+"""A training run from its config to its last checkpoint: decide once, then let the trainer go.
 
-`train` prepares and decides once (machine, data, folder, where to go on); `Trainer` repeats the
-step. Everything the next step depends on is in the checkpoint, so a run that is killed at any
-instant and resumed ends with the same weights as one that never was. Watching (evaluation, samples,
-logging) has generators of its own and changes nothing.
+`train` looks at everything that can be wrong (config, data, folder, memory, what is resumed) before
+the first file is written; `trainer.Trainer` repeats the step.
 """
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import hashlib
 import json
-import math
-import platform
-import signal
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minids.config import RunConfig, load, to_dict
-from minids.data.load import Data, open_data
+from minids.data.load import open_data
 from minids.errors import UserError
-from minids.nn.transformer import Transformer
 from minids.train import checkpoint, events, faults, folder
 from minids.train.comm import Solo
-from minids.train.guard import Guard, RouterWatch
-from minids.train.optim import Optimizer
 from minids.train.probe import Machine, as_record, choose
-from minids.train.schedule import lr_factor
-from minids.train.step import Gradients, StepReport, clip, gradient
+from minids.train.trainer import Hooks, Trainer
 from minids.train.workers import Crew
 
-Watcher = Callable[[events.Event], None]
 MAY_CHANGE = {  # on resume: what does not touch the mathematics of the steps already taken
     "train.max_steps",
     "train.max_minutes",
@@ -47,15 +29,6 @@ MAY_CHANGE = {  # on resume: what does not touch the mathematics of the steps al
     "train.eval_documents",
     "train.sample_every_seconds",
 }
-
-
-@dataclass
-class Hooks:
-    """What a caller wants done beside the training: all optional, none may touch the weights."""
-
-    on_event: Watcher = lambda _event: None
-    evaluate: Callable[[Transformer, Data], dict[str, float]] | None = None
-    sample: Callable[[Transformer, Data], str] | None = None
 
 
 def train(
@@ -126,347 +99,6 @@ def work(order: dict[str, Any], comm: Solo) -> None:
     Trainer(data, Machine(**record), out, comm, planned, Hooks()).run(found)
 
 
-@dataclass
-class Trainer:
-    """One rank of a run."""
-
-    data: Data
-    machine: Machine
-    out: Path
-    comm: Solo
-    faults: faults.Faults
-    hooks: Hooks
-    step: int = 0
-    tokens: int = 0
-    elapsed_s: float = 0.0  # of training alone: evaluation, samples and saves do not count
-    stop: int = 0  # 130 or 143 once a signal came
-    last_metrics: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.cfg = self.data.cfg
-        self.leads = self.comm.rank == 0
-        torch.set_num_threads(self.machine.threads)
-        self.model = Transformer(self.cfg.model)
-        self.model.init_weights(torch.Generator().manual_seed(self.cfg.train.seed))
-        self.model.to(self.machine.device)
-        self.model.compute_dtype = self.machine.dtype
-        self.gradients = Gradients(self.model)
-        self.optimizer = Optimizer(self.model, self.cfg.train, self.machine.dtype)
-        self.batches = self.data.train(
-            rank=self.comm.rank, world=self.comm.world, ahead=self.machine.device != "cpu"
-        )
-        self.guard = Guard(self.cfg.train)
-        self.watch = RouterWatch()
-        if self.cfg.train.compile:
-            self.model.compile()
-
-    # The run
-
-    def run(self, found: checkpoint.Checkpoint | None) -> events.Finished:
-        """Steps until the end, a signal or the guard; saves at the end whatever the reason."""
-        if found:
-            self.restore(found)
-        metrics = folder.Metrics(self.out / "metrics.jsonl", self.step) if self.leads else None
-        handlers = self.catch_signals() if self.leads else {}
-        try:
-            self.tell(self.started())
-            self.sampled_at = time.monotonic()
-            while not self.is_over():
-                self.faults.before_step(self.step + 1)
-                record = self.one_step()
-                if metrics:
-                    record |= self.look_around(record)
-                    metrics.write(record)
-                if self.is_due(self.cfg.train.save_every):
-                    self.save()
-            return self.finish()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            if metrics:
-                metrics.close()
-            self.comm.close()
-
-    def is_over(self) -> bool:
-        """Rank 0's clock and signals decide for all ranks, so all stop at the same step."""
-        control = torch.tensor([self.elapsed_s, float(self.stop)], dtype=torch.float64)
-        self.comm.broadcast(control)
-        self.elapsed_s, self.stop = control[0].item(), int(control[1])
-        return bool(self.stop) or self.progress() >= 1.0
-
-    def progress(self) -> float:
-        """Share of the run that lies behind, by the clock if the config sets one, else by steps."""
-        minutes = self.cfg.train.max_minutes
-        return self.elapsed_s / (60 * minutes) if minutes else self.step / self.cfg.train.max_steps
-
-    def one_step(self) -> dict[str, Any]:
-        """Gradient, verdict, update → the step's line in metrics.jsonl."""
-        start = time.monotonic()
-        cfg = self.cfg.train
-        factor = lr_factor(self.step, self.progress(), cfg)
-        micro_batches = [self.batches.next() for _ in range(cfg.grad_accum)]
-        report = gradient(self.model, self.gradients, micro_batches, self.comm)
-        report = self.damaged(report)
-        verdict = self.guard.judge(report.loss, report.grad_norm)
-        if verdict == "accept":
-            clip(self.gradients, report.grad_norm, cfg.max_grad_norm)
-            self.optimizer.step(factor, self.comm)
-            self.model.update_biases(torch.tensor(report.load))
-        self.step += 1
-        self.tokens += cfg.batch_size * cfg.grad_accum * self.cfg.data.context
-        spent = time.monotonic() - start
-        self.elapsed_s += spent
-        if verdict in ("roll back", "stop"):
-            self.go_back(verdict)
-        elif verdict == "skip":
-            self.tell(events.Warned(self.step, f"step {self.step} skipped: {self.guard.reason}"))
-        return {
-            "step": self.step,
-            "loss": report.loss,
-            "loss_hex": report.loss.hex(),
-            "mtp_loss": report.mtp_loss,
-            "balance_loss": report.balance,
-            "grad_norm": report.grad_norm,
-            "lr": cfg.lr * factor,
-            "tokens": self.tokens,
-            "tokens_per_s": cfg.batch_size * cfg.grad_accum * self.cfg.data.context / spent,
-            "elapsed_s": self.elapsed_s,
-            "data_pos": [self.batches.epoch, self.batches.drawn],
-            "expert_load": report.load,
-            "skipped": verdict != "accept",
-        }
-
-    def damaged(self, report: StepReport) -> StepReport:
-        """The report after the faults asked for with --inject."""
-        at = self.step + 1
-        for kind, value in (("nan-grad", math.nan), ("inf-grad", math.inf)):
-            if self.faults.happens(kind, at):
-                self.gradients.flat[0] = value
-                report = report._replace(grad_norm=value)
-        if self.faults.happens("spike", at):
-            self.gradients.flat.mul_(10)
-            report = report._replace(loss=10 * report.loss, grad_norm=10 * report.grad_norm)
-        return report
-
-    def go_back(self, verdict: str) -> None:
-        """To the newest whole checkpoint, but on in the data: behind the bad batches."""
-        reason = self.guard.reason
-        if verdict == "stop":
-            good = checkpoint.steps(self.out / "checkpoints")
-            raise UserError(
-                f"step {self.step}",
-                f"{reason}, after {self.cfg.train.max_rollbacks} roll-backs; last good checkpoint: "
-                f"{good[-1].name if good else 'none'}; first bad tensor: {self.first_bad_tensor()}",
-                hint="a smaller train.lr or train.muon_lr, or a longer train.warmup_steps",
-                code=3,
-            )
-        seen, position, guard = self.step, self.batches.state_dict(), self.guard.state_dict()
-        if not checkpoint.steps(self.out / "checkpoints"):
-            raise UserError(f"step {seen}", f"{reason}, and no checkpoint to go back to", code=3)
-        found, _ = checkpoint.load_latest(self.out / "checkpoints")
-        self.restore(found)
-        self.batches.load_state_dict(position)
-        rollbacks = guard["rollbacks"]
-        self.guard.rollbacks, self.guard.skipped_in_a_row = rollbacks, 0
-        self.step = seen
-        self.tell(events.RolledBack(seen, found.step, reason))
-
-    def first_bad_tensor(self) -> str:
-        """The first parameter whose value or gradient is not finite."""
-        for name, p in self.model.named_parameters():
-            if not torch.isfinite(p).all():
-                return name
-            if p.grad is not None and not torch.isfinite(p.grad).all():
-                return f"gradient of {name}"
-        return "none"
-
-    # Beside the steps
-
-    def look_around(self, record: dict[str, Any]) -> dict[str, float]:
-        """Rank 0 after each step: warnings, events, sample, evaluation when due → its metrics."""
-        cfg = self.cfg.train
-        for text in self.watch.look(record["expert_load"]):
-            self.tell(events.Warned(self.step, text))
-        self.tell(
-            events.Step(
-                self.step,
-                record["loss"],
-                record["mtp_loss"],
-                record["grad_norm"],
-                record["lr"],
-                self.tokens,
-                record["tokens_per_s"],
-                self.elapsed_s,
-                min(1.0, self.progress()),
-                record["expert_load"],
-                record["skipped"],
-            )
-        )
-        if self.hooks.sample and 0 < cfg.sample_every_seconds < time.monotonic() - self.sampled_at:
-            self.sample()
-        return self.evaluate() if self.is_due(cfg.eval_every) else {}
-
-    def is_due(self, every: int) -> bool:
-        """Whether something happens after this step; at the end `finish` does it anyway."""
-        return bool(every) and self.step % every == 0 and self.progress() < 1.0
-
-    def tell(self, event: events.Event) -> None:
-        """Hand an event to whoever watches."""
-        if self.leads:
-            self.hooks.on_event(event)
-
-    def started(self) -> events.Started:
-        """What there is to say before the first step."""
-        documents = self.data.held_out[:200]
-        n_bytes = sum(d.n_bytes for d in documents)
-        all_bytes = sum(d.n_bytes for d in self.data.held_out) if self.data.floor_bits else 1
-        loss = None
-        if self.leads and self.step == 0:
-            loss = self.untrained_loss()
-        return events.Started(
-            self.cfg,
-            self.out,
-            self.machine,
-            sum(p.numel() for p in self.model.parameters()),
-            self.step,
-            0 if self.cfg.train.max_minutes else self.cfg.train.max_steps,
-            self.data.floor_bits / all_bytes if self.data.floor_bits else None,
-            n_bytes / max(1, sum(len(d.tokens) - 1 for d in documents)),
-            math.log(self.cfg.model.vocab_size),
-            loss,
-        )
-
-    @torch.no_grad()
-    def untrained_loss(self) -> float:
-        """Loss of the first held-out tokens before any step."""
-        from minids.data.batches import Batch
-
-        tokens = torch.tensor(self.data.held_out[0].tokens[: self.cfg.data.context + 1])[None]
-        tokens = tokens.to(self.machine.device)
-        found = self.model.loss(Batch(tokens[:, :-1], tokens[:, 1:], []))
-        return (found.main / found.n_targets).item()
-
-    def evaluate(self) -> dict[str, float]:
-        """Held-out metrics by the caller's function."""
-        if self.hooks.evaluate:
-            self.last_metrics = self.hooks.evaluate(self.model, self.data)
-            self.tell(events.Evaluated(self.step, self.last_metrics))
-        return self.last_metrics if self.hooks.evaluate else {}
-
-    def sample(self) -> None:
-        """A text by the caller's function, also kept in samples.txt."""
-        if self.hooks.sample:
-            text = self.hooks.sample(self.model, self.data)
-            with (self.out / "samples.txt").open("a", encoding="utf-8") as file:
-                file.write(f"--- step {self.step}\n{text}\n")
-            self.tell(events.Sampled(self.step, text))
-        self.sampled_at = time.monotonic()
-
-    def finish(self) -> events.Finished:
-        """The last save, evaluation and words."""
-        self.save()
-        if self.leads:
-            if not self.stop:
-                self.evaluate()
-                self.sample()
-            done = events.Finished(
-                self.out,
-                self.step,
-                self.tokens,
-                self.elapsed_s,
-                checkpoint.weights_sha256(self.model.state_dict()),
-                self.last_metrics,
-                self.stop,
-            )
-            self.tell(done)
-            record = done._asdict() | {"folder": str(done.folder)}
-            (self.out / "result.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-            return done
-        return events.Finished(self.out, self.step, self.tokens, self.elapsed_s, "", {}, self.stop)
-
-    def catch_signals(self) -> dict[int, Any]:
-        """First signal: finish the step, save, stop. Second: leave at once, saves stay whole."""
-
-        def note(number: int, _frame: object) -> None:
-            if self.stop:
-                raise SystemExit(128 + number)
-            self.stop = 128 + number
-
-        try:
-            return {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread (a notebook's worker, a test): nobody signals us
-            return {}
-
-    # State
-
-    def save(self) -> None:
-        """A checkpoint, written by rank 0 alone: all ranks hold the same."""
-        if not self.leads:
-            return
-        start = time.monotonic()
-        path = checkpoint.save(
-            self.out / "checkpoints",
-            self.step,
-            model=self.model.state_dict(),
-            optim=self.optimizer.state_dict(),
-            state={
-                "step": self.step,
-                "tokens": self.tokens,
-                "elapsed_s": self.elapsed_s,
-                "data": self.batches.state_dict(),
-                "guard": self.guard.state_dict(),
-                "rng": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
-                "machine": as_record(self.machine),
-                "metrics": self.last_metrics,
-                "config": to_dict(self.cfg),
-            },
-            about={
-                "config": config_hash(self.cfg),
-                "data": self.data.fingerprint,
-                "weights_sha256": checkpoint.weights_sha256(self.model.state_dict()),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "threads": self.machine.threads,
-                "world": self.comm.world,
-                "inject": self.faults.text,
-            },
-            keep=self.cfg.train.keep,
-            at_stage=self.faults.during_save,
-        )
-        self.tell(events.Saved(self.step, path, time.monotonic() - start))
-
-    def restore(self, found: checkpoint.Checkpoint) -> None:
-        """Be where the checkpoint was. Raises UserError with code 4 naming what does not fit."""
-        mine = self.model.state_dict()
-        for name in sorted(mine.keys() ^ found.model.keys()):
-            has = "is missing" if name in mine else "is unknown"
-            raise UserError(
-                f"{found.folder.name}", f"{name} {has}", "this config's tensors", code=4
-            )
-        for name, tensor in found.model.items():
-            if tensor.shape != mine[name].shape:
-                raise UserError(
-                    f"{found.folder.name}",
-                    f"{name} is {list(tensor.shape)}, the config says {list(mine[name].shape)}",
-                    "this config's shapes",
-                    code=4,
-                )
-        self.model.load_state_dict(found.model)
-        try:
-            self.optimizer.load_state_dict(found.optim)
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"{found.folder.name}", f"optim.safetensors: {error}", code=4
-            ) from error
-        state = found.state
-        self.step, self.tokens, self.elapsed_s = state["step"], state["tokens"], state["elapsed_s"]
-        self.batches.load_state_dict(state["data"])
-        self.guard.load_state_dict(state["guard"])
-        self.last_metrics = state["metrics"]
-        rng = bytearray(base64.b64decode(state["rng"]))
-        torch.set_rng_state(torch.frombuffer(rng, dtype=torch.uint8))
-
-
 def check_same(cfg: RunConfig, found: checkpoint.Checkpoint, allow_change: bool) -> None:
     """A resumed run is the same run. Raises UserError naming every field that differs."""
     before, now = found.state["config"], to_dict(cfg)
@@ -483,11 +115,6 @@ def check_same(cfg: RunConfig, found: checkpoint.Checkpoint, allow_change: bool)
             "the saved config",
             hint="--allow-change goes on anyway",
         )
-
-
-def config_hash(cfg: RunConfig) -> str:
-    """sha256 of all values."""
-    return hashlib.sha256(json.dumps(to_dict(cfg), sort_keys=True).encode()).hexdigest()
 
 
 def check_memory(cfg: RunConfig) -> None:
@@ -516,8 +143,3 @@ def out_of_memory(error: RuntimeError, cfg: RunConfig) -> UserError | None:
         hint=f"--set train.batch_size={max(1, size // 2)}, with twice the train.grad_accum",
         code=1,
     )
-
-
-def changed(cfg: RunConfig, **train: Any) -> RunConfig:
-    """The config with other training values."""
-    return dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, **train))

@@ -74,7 +74,7 @@ class Muon:
     def step(self, lr: float, weight_decay: float, comm: Solo) -> None:
         """w ← w − lr · (0.2 √max(m, n) · orthogonal(g + μ M) + weight_decay · w), M ← μ M + g"""
         for shape, members in self.groups.items():
-            grad = stacked([(name, weight.grad) for name, weight in members])  # [N m n]
+            grad = stacked([(name, grad_of(weight)) for name, weight in members])  # [N m n]
             buffer = self.buffers[shape].mul_(self.momentum).add_(grad)
             update = self.shared(grad.add_(buffer, alpha=self.momentum), comm)
             start = 0
@@ -108,6 +108,12 @@ class Muon:
                 out[name] = self.buffers[shape][start : start + count].view(weight.shape)
                 start += count
         return out
+
+
+def grad_of(weight: Tensor) -> Tensor:
+    """The gradient that every parameter has by now."""
+    assert weight.grad is not None
+    return weight.grad
 
 
 def stacked(named: list[tuple[str, Tensor]]) -> Tensor:

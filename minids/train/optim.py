@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minids.config import TrainConfig
 from minids.train.comm import Solo
-from minids.train.muon import Muon
+from minids.train.muon import Muon, grad_of
 
 
 def belongs_to_adamw(name: str, weight: Tensor) -> bool:
@@ -38,7 +38,7 @@ class AdamW:
         if not self.weights:
             return
         self.steps += 1
-        grads = [w.grad for w in self.weights]
+        grads = [grad_of(w) for w in self.weights]
         torch._foreach_lerp_(self.mean, grads, 1 - self.beta1)
         torch._foreach_mul_(self.square, self.beta2)
         torch._foreach_addcmul_(self.square, grads, grads, value=1 - self.beta2)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from minids.nn.loss import IGNORE
 from minids.nn.transformer import Labelled, Transformer
@@ -60,16 +59,16 @@ def gradient(
     comm.all_reduce(counted)
     n_targets = max(int(counted), 1)
     gradients.zero()
-    sums: Tensor | None = None
-    load: Tensor | None = None
+    rows, loads = [], []
     for batch in micro_batches:
         part = model.loss(batch)
         (part.total / n_targets).backward()
         row = torch.cat(
             [part.main[None], part.balance[None], part.mtp, part.n_mtp.float()]
         ).double()
-        sums = row if sums is None else sums + row
-        load = part.load if load is None else load + part.load
+        rows.append(row)
+        loads.append(part.load)
+    sums, load = torch.stack(rows).sum(0), torch.stack(loads).sum(0)
     comm.all_reduce(gradients.flat)
     comm.all_reduce(sums)
     comm.all_reduce(load)
