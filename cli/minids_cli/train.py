@@ -100,11 +100,15 @@ def dry_run(args: argparse.Namespace, cfg: config.RunConfig, out: Path) -> int:
     """What would happen, in numbers."""
     from minids.data.load import open_data
     from minids.train import checkpoint, loop, memory
-    from minids.train.probe import choose
+    from minids.train.probe import Machine, choose, devices
 
     loop.check_memory(cfg)
     data = open_data(cfg, out if args.resume else None)
-    machine = choose(cfg.train)
+    wanted, precision = cfg.train.device, cfg.train.precision
+    if devices().get(wanted, True):
+        machine = choose(cfg.train)
+    else:
+        machine = Machine(f"{wanted} (not here)", precision, cfg.train.threads, 1, "")
     tokens = cfg.train.batch_size * cfg.train.grad_accum * cfg.data.context
     plan = {
         "folder": str(out),

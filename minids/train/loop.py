@@ -15,7 +15,7 @@ from minids.data.load import open_data
 from minids.errors import UserError
 from minids.train import checkpoint, events, faults, folder
 from minids.train.comm import Solo
-from minids.train.probe import Machine, as_record, choose
+from minids.train.probe import Machine, as_record, choose, pick_device
 from minids.train.trainer import Hooks, Trainer
 from minids.train.workers import Crew
 
@@ -118,9 +118,11 @@ def check_same(cfg: RunConfig, found: checkpoint.Checkpoint, allow_change: bool)
 
 
 def check_memory(cfg: RunConfig) -> None:
-    """A run that cannot fit is refused before anything is allocated."""
+    """A run that cannot fit into this machine's memory is refused before anything is allocated."""
     from minids.train.memory import available_bytes, needed_bytes
 
+    if cfg.train.device != "cpu" and (cfg.train.device != "auto" or pick_device("auto") != "cpu"):
+        return
     needed, available = needed_bytes(cfg), available_bytes()
     if available and needed > available:
         raise UserError(

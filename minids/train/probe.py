@@ -71,13 +71,15 @@ def fit_workers(workers: int, cfg: TrainConfig) -> int:
     return workers
 
 
+def devices() -> dict[str, bool]:
+    """Which kinds of device are here."""
+    mps = torch.backends.mps.is_available()
+    return {"cuda": torch.cuda.is_available(), "mps": mps, "cpu": True}
+
+
 def pick_device(wanted: str) -> str:
     """cuda, mps or cpu: the best there is, or the one asked for."""
-    have = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    have = devices()
     if wanted == "auto":
         return "cuda" if have["cuda"] else "cpu"  # small models run faster on the CPU than on mps
     if not have[wanted]:
