@@ -96,22 +96,26 @@ class Judging:
 
     def verdict(self) -> Verdict:
         """Guards, the library's results, the answer's, then what the differences mean."""
-        import torch
-
         if problem := uncallable(self.exercise, self.answer):
             return Verdict(self.exercise.id, "callable", problem)
         renamed = misnamed(self.exercise, self.answer)
         if renamed is not None:
             return renamed
+        took = self.prepare()
+        given = self.answer_within(max(self.limit * SHARE, SLOWER * took))
+        return given if isinstance(given, Verdict) else self.compare(given)
+
+    def prepare(self) -> float:
+        """Make the cases and the library's results → seconds that those took."""
+        import torch
+
         self.cases = list(self.exercise.cases(torch.Generator().manual_seed(self.seed)))
         began = time.monotonic()
         self.wanted = [self.outcome(self.exercise.reference, i) for i in range(len(self.cases))]
         for outcome in self.wanted:
             if outcome.error is not None:
                 raise outcome.error
-        took = time.monotonic() - began
-        given = self.answer_within(max(self.limit * SHARE, SLOWER * took))
-        return given if isinstance(given, Verdict) else self.compare(given)
+        return time.monotonic() - began
 
     def outcome(self, answer: Any, i: int) -> Outcome:
         """Case i, with a randomness of its own."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["calibration"]
 T = TypeVar("T")
 PACKAGE = "minids"
+CODE_WIDTH = 108  # the library's 100 columns and their numbers
 
 
 class Judged(NamedTuple):
@@ -150,7 +151,7 @@ def library(thing: Any) -> None:
         source.rstrip(), "python", line_numbers=True, start_line=first, theme="default",
         background_color="default", word_wrap=True,
     )  # fmt: skip
-    panel.show(panel.line("≡", where), code)
+    panel.show(panel.line("≡", where), code, width=CODE_WIDTH)
 
 
 def yours(answer: T, reference: T) -> T:

@@ -43,7 +43,10 @@ def of_verdict(verdict: Verdict, title: str) -> RenderableType:
         body.append(f"{title}: {verdict.says.removeprefix('not attempted yet: ')} · {hint}"
                     if verdict.says != word else f"{title} · {hint}")  # fmt: skip
     else:
-        body += [verdict.says, *details(verdict)]
+        says = [] if verdict.kind == "error" and verdict.trace else [verdict.says, ""]
+        body += [*says, *details(verdict)]
+        while body and body[-1] == "":
+            body.pop()
     for note in verdict.notes:
         body += ["", note]
     head = f"{sign} {verdict.id}  {verdict.mistake or word}"
@@ -57,7 +60,7 @@ def details(verdict: Verdict) -> list[Any]:
     if verdict.error:
         rows.pop("expected"), rows.pop("got")
     rows = {name: text for name, text in rows.items() if text}
-    return ["", grid(rows)] if rows else []
+    return [grid(rows)] if rows else []
 
 
 def grid(rows: dict[str, str]) -> RenderableType:
@@ -92,35 +95,35 @@ def line(sign: str, text: str, colour: str = NEWS) -> RenderableType:
     return Text.assemble((f"{sign} ", f"bold {colour}"), text)
 
 
-def show(*parts: RenderableType) -> None:
+def show(*parts: RenderableType, width: int = WIDTH) -> None:
     """Put it where the reader looks, and with it what went wrong with the progress file."""
     from minids.lab import progress
 
     notices = [line("!", text, BAD) for text in progress.warnings]
     progress.warnings.clear()
     if in_notebook():
-        as_output([*parts, *notices])
+        as_output([*parts, *notices], width)
     else:
-        on_terminal([*parts, *notices])
+        on_terminal([*parts, *notices], width)
 
 
-def on_terminal(parts: list[RenderableType]) -> None:
+def on_terminal(parts: list[RenderableType], width: int) -> None:
     """In the terminal's colours; plain where there is none."""
     from rich.console import Console
 
     console = Console(highlight=False, force_jupyter=False)
-    console.width = min(console.width, WIDTH) if sys.stdout.isatty() else WIDTH
+    console.width = min(console.width, width) if sys.stdout.isatty() else width
     for part in parts:
         console.print(part)
 
 
-def as_output(parts: list[RenderableType]) -> None:
+def as_output(parts: list[RenderableType], width: int) -> None:
     """As a cell's output: HTML, and plain text for whoever shows no HTML."""
     from IPython.display import display
     from rich.console import Console
 
     console = Console(
-        highlight=False, force_jupyter=False, record=True, width=WIDTH, file=io.StringIO(),
+        highlight=False, force_jupyter=False, record=True, width=width, file=io.StringIO(),
         color_system="truecolor", legacy_windows=False,
     )  # fmt: skip
     for part in parts:
