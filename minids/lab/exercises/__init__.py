@@ -1,11 +1,13 @@
 """The exercises, one file per lesson, each imported only when its lesson is asked for.
 
-`lesson_07.py` holds EXERCISES and PREDICTIONS; ids begin with the lesson's two digits.
+`lesson_07.py` holds EXERCISES and PREDICTIONS; ids begin with the lesson's two digits. A course of
+your own: MINIDS_LESSONS names a folder with masters (NN-name.ipynb) and lesson_NN.py beside them.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +17,14 @@ from typing import Any
 from minids.errors import UserError
 from minids.lab.exercise import Exercise, Prediction
 
+if own := os.environ.get("MINIDS_LESSONS"):
+    __path__.append(own)
+
 
 def lessons() -> list[int]:
     """Numbers of the lessons that have exercises."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("lesson_[0-9][0-9].py"))
-    return [int(name.removeprefix("lesson_")) for name in names]
+    files = (file for place in __path__ for file in Path(place).glob("lesson_[0-9][0-9].py"))
+    return sorted({int(file.stem.removeprefix("lesson_")) for file in files})
 
 
 def of_lesson(number: int) -> tuple[Exercise, ...]:
