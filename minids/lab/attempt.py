@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
     after: dict[str, Tensor] | None = None  # arguments after the call
     changed: tuple[str, ...] = ()  # names of those that are not as before
     error: BaseException | None = None
+    gradient_error: BaseException | None = None  # the value is there, going backward failed
 
 
 def attempt(exercise: Exercise, answer: Any, case: Case, seed: int) -> Outcome:
@@ -40,7 +41,7 @@ def attempt(exercise: Exercise, answer: Any, case: Case, seed: int) -> Outcome:
             try:
                 gradients = gradients_of(exercise, answer, case)
             except (Exception, SystemExit) as error:
-                return Outcome(value, None, after, changed, error)
+                return Outcome(value, None, after, changed, gradient_error=error)
     return Outcome(value, gradients, after, changed)
 
 
@@ -79,6 +80,10 @@ def unlike(want: Outcome, got: Outcome, exercise: Exercise) -> Difference | None
         says = f"your function changes its input {names}"
         fix = "an operation whose name ends in _ or an assignment x[...] = works in place"
         return Difference("input", says, "inputs as before", f"{names} changed", fix)
+    if got.gradient_error is not None or want.gradient_error is not None:
+        if same_error(want.gradient_error, got.gradient_error):
+            return None
+        return Difference("error", "going backward stopped", "gradients", str(got.gradient_error))
     for name, wanted in (want.gradients or {}).items():
         found = (got.gradients or {}).get(name, torch.zeros_like(wanted))
         if not found.any() and wanted.any():

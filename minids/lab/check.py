@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from minids.lab.answer import BLANK, codes, first_lines, lines_of, parameters
 from minids.lab.exercise import Case, Exercise, Mistake
 from minids.lab.limits import Printed, TimeUp, limited, prints_kept
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 LIMIT_S = 2.0
 SHARE = 0.7  # of the time goes to the answer, the rest to the mistakes
 SLOWER = 10.0  # times the library's own time is always granted: the machine may be busy
-BLANK = "NotImplementedError"
 
 
 @dataclass(frozen=True)
@@ -220,18 +220,19 @@ class Judging:
         case = titled(self.cases[i], described(self.exercise, self.cases[i]))
         notes = (difference.where,) if difference.where else ()
         kind = "mistake" if mistake else "different"
-        if got.error is None:
+        error = got.error or (got.gradient_error if difference.what == "error" else None)
+        if error is None:
             sides = difference.expected, difference.got
             return Verdict(self.exercise.id, kind, says, mistake, case, *sides, notes=notes)
-        lines = first_lines(str(got.error), 6)
-        error = f"{type(got.error).__name__}: {lines}" if lines else type(got.error).__name__
-        other = self.signature(got.error)
+        lines = first_lines(str(error), 6)
+        text = f"{type(error).__name__}: {lines}" if lines else type(error).__name__
+        other = self.signature(error)
         if mistake is None and other is not None:
             return other
         if mistake is None:
-            kind, says = "error", "your code stopped with an error"
-        trace = lines_of(got.error, self.answer)
-        return Verdict(self.exercise.id, kind, says, mistake, case, error=error, trace=trace)
+            kind, says = "error", difference.says
+        trace = lines_of(error, self.answer)
+        return Verdict(self.exercise.id, kind, says, mistake, case, error=text, trace=trace)
 
     def signature(self, error: BaseException) -> Verdict | None:
         """A TypeError before the first line of the answer: it takes other arguments."""
@@ -272,50 +273,6 @@ def wrong_signature(exercise: Exercise, answer: Any) -> Verdict:
     found = f"{exercise.name}({', '.join(parameters(answer))})"
     says = "the parameters are others than the task says, or in another order"
     return Verdict(exercise.id, "signature", says, expected=wanted, got=found)
-
-
-def parameters(answer: Any) -> list[str]:
-    """Names of what it takes; none if that cannot be known."""
-    try:
-        return [p.name for p in inspect.signature(answer).parameters.values()]
-    except (TypeError, ValueError):
-        return []
-
-
-def codes(answer: Any) -> list[Any]:
-    """Code objects of a function, or of the methods of a class."""
-    answer = inspect.unwrap(answer) if callable(answer) else answer
-    if inspect.isclass(answer):
-        members = [inspect.unwrap(m) for m in vars(answer).values() if callable(m)]
-        return [m.__code__ for m in members if hasattr(m, "__code__")]
-    function = getattr(answer, "__func__", answer)
-    if not hasattr(function, "__code__"):
-        function = vars(type(answer)).get("__call__")
-    return [function.__code__] if hasattr(function, "__code__") else []
-
-
-def is_blank(answer: Any) -> bool:
-    """Whether it still says NotImplementedError."""
-    return any(BLANK in code.co_names for code in codes(answer))
-
-
-def lines_of(error: BaseException, answer: Any) -> tuple[str, ...]:
-    """The steps of a traceback that lie in the answer's own code: "line 3: q = q @ k"."""
-    files = {code.co_filename for code in codes(answer)}
-    if error.__traceback__ is None:
-        return ()
-    shown = []
-    for frame in inspect.getinnerframes(error.__traceback__):
-        if frame.filename in files or "ipykernel" in frame.filename:
-            source = (frame.code_context or [""])[0].strip()
-            shown.append(f"line {frame.lineno} of {frame.function}: {source}".rstrip(": "))
-    return tuple(shown[-4:])
-
-
-def first_lines(text: str, n: int) -> str:
-    """The first n lines of a message that may be long."""
-    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
-    return "\n".join([*lines[:n], *(["…"] if len(lines) > n else [])])
 
 
 def said(printed: Printed) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from minids.errors import UserError
 from minids.lab import cells, exercises, panel, progress
-from minids.lab.check import Verdict, is_blank, judge
+from minids.lab.answer import is_blank
+from minids.lab.check import Verdict, judge
 from minids.lab.predict import amount, calibration, compared, guess_of, number
 
 if TYPE_CHECKING:
