@@ -30,7 +30,9 @@ COMMANDS = {
     "bench": "measure speed side by side with a peer",
     "config": "list, show and compare configurations",
     "data": "list, show and prepare data",
-    "lessons": "the course: list, check, hints",
+    "lab": "open the course in JupyterLab",
+    "lessons": "the course: list, open, check, hints, catch-up, release",
+    "grade": "grade the workbooks of a class",
     "doctor": "what this machine is and what it can run",
     "completion": "print a shell completion script",
 }

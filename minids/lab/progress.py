@@ -1,8 +1,9 @@
 """What a student has done, in one readable file: exercises, hints, predictions.
 
-It lies in the student's folder: the nearest parent with a `.minids-lab` file, else MINIDS_LAB_HOME,
-else the current folder. Every change reads, changes and replaces the file at once. Automatic runs
-(MINIDS_FAST=1) and folders without write permission leave no trace; the session remembers.
+It lies in the student's folder: the nearest parent with a `.minids-lab` file, else minids-lab in
+the current folder, else MINIDS_LAB_HOME, else the current folder. Every change reads, changes and
+replaces the file at once. Automatic runs (MINIDS_FAST=1) and folders without write permission
+leave no trace; the session remembers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = ".minids-lab"
+DEFAULT = "minids-lab"  # the folder that `minids lessons open` makes
 NAME = "progress.json"
 session: dict[str, Any] = {}  # what counts when nothing is written
 warnings: list[str] = []  # to be shown once, with the next panel
@@ -24,9 +26,9 @@ warnings: list[str] = []  # to be shown once, with the next panel
 def folder() -> Path:
     """The student's folder."""
     here = Path.cwd()
-    for parent in (here, *here.parents):
-        if (parent / MARKER).exists():
-            return parent
+    for place in (here, *here.parents, here / DEFAULT):
+        if (place / MARKER).exists():
+            return place
     home = os.environ.get("MINIDS_LAB_HOME")
     return Path(home).expanduser() if home else here
 
