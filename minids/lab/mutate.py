@@ -68,7 +68,7 @@ def mutants(source: str) -> Iterator[Mutant]:
     inside = solution_lines(source)
     count: dict[str, int] = {}
     for path, node in nodes(tree):
-        if not hasattr(node, "lineno") or node.lineno not in inside:
+        if getattr(node, "lineno", 0) not in inside:
             continue
         for new in changes(node):
             after = copy.deepcopy(tree)

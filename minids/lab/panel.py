@@ -58,7 +58,7 @@ def details(verdict: Verdict) -> list[Any]:
     rows = {"case": verdict.case, "expected": verdict.expected, "got": verdict.got}
     rows |= {"error": verdict.error, "where": "\n".join(verdict.trace)}
     if verdict.error:
-        rows.pop("expected"), rows.pop("got")
+        rows |= {"expected": "", "got": ""}
     rows = {name: text for name, text in rows.items() if text}
     return [grid(rows)] if rows else []
 
