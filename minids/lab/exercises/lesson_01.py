@@ -13,11 +13,7 @@ import torch
 from minids.data import bpe
 from minids.data.bpe import PIECE, Pair, split_bytes
 from minids.lab.exercise import Case, Exercise, Mistake, Prediction
-
-
-def whole(generator: torch.Generator, low: int, high: int) -> int:
-    """A random number."""
-    return int(torch.randint(low, high + 1, (), generator=generator))
+from minids.lab.exercises.lesson_00 import whole
 
 
 def choice(generator: torch.Generator, options: Sequence[bytes]) -> bytes:
@@ -93,8 +89,8 @@ def spellings(generator: torch.Generator) -> Iterator[Case]:
     yield Case(([[b"a", b"b"]], [1]), "one word")
     yield Case(([[b"a", b"a", b"a"]], [1]), "a run: a a a")
     yield Case(([[b"a", b"b"], [b"c"], [b"b", b"a"]], [5, 2, 1]), "ab 5 times, c twice, ba once")
+    known = [b"a", b"b", b"ab"]
     for _ in range(4):
-        known = [b"a", b"b", b"ab"]
         n = whole(generator, 2, 5)
         words = [
             [choice(generator, known) for _ in range(whole(generator, 1, 9))] for _ in range(n)
@@ -153,8 +149,8 @@ def counts(generator: torch.Generator) -> Iterator[Case]:
     yield Case(({(a, b): 1, (b, c): 1},), "two pairs, once each")
     yield Case(({},), "no pair at all")
     yield Case(({(b, a): 4, (b"ab", b): 4, (a, b"bc"): 4},), "b|a, ab|b and a|bc, 4 times each")
+    known = [a, b, c, b"d", b"ab", b"cd"]
     for _ in range(4):
-        known = [bytes([value]) for value in range(97, 101)] + [b"ab", b"cd"]
         pairs = [(choice(generator, known), choice(generator, known)) for _ in range(9)]
         yield Case(({pair: whole(generator, 2, 3) for pair in pairs},), "many ties")
 
