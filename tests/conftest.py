@@ -1,10 +1,17 @@
 """A model of random weights and small, different primes, large enough that every part matters."""
 
+import json
+import runpy
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
 from minids.config import ModelConfig
 from minids.data.tokenizer import Tokenizer
+from minids.lab import exercises
+from minids.lab.build import normalised, store
 from minids.nn.transformer import Transformer
 
 PRIMES = {
@@ -36,3 +43,26 @@ def tiny_model(tokenizer):
         return model
 
     return build
+
+
+@pytest.fixture(scope="session")
+def course(tmp_path_factory):
+    """A folder with a course of two small lessons, 90 and 91, for MINIDS_LESSONS."""
+    source, folder = Path(__file__).parent / "course", tmp_path_factory.mktemp("course")
+    made = runpy.run_path(str(source / "cells.py"))
+    for name in made["CELLS"]:
+        path = folder / f"{name}.ipynb"
+        path.write_text(json.dumps(made["master"](name)), encoding="utf-8")
+        store(path, normalised(path))
+    for path in source.glob("lesson_*.py"):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def at_course(course):
+    """This process and those it starts find the course of the tests → its folder"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIDS_LESSONS", str(course))
+        patch.setattr(exercises, "__path__", [*exercises.__path__, str(course)])
+        yield course

@@ -174,9 +174,9 @@ def store(path: Path, notebook: Any) -> None:
 
 
 def main(argv: list[str]) -> int | str:
-    """`python -m minids.lab.master build NN …` → exit status, or the error for SystemExit."""
-    parser = argparse.ArgumentParser(prog="python -m minids.lab.master", description=__doc__)
-    parser.add_argument("action", choices=["build"])
+    """`python -m minids.lab.build NN …` → exit status, or the error for SystemExit."""
+    argv = argv[1:] if argv[:1] == ["build"] else argv
+    parser = argparse.ArgumentParser(prog="python -m minids.lab.build", description=__doc__)
     parser.add_argument("lessons", nargs="+", help="numbers, or paths of masters")
     parser.add_argument("--no-run", action="store_true", help="normalise, keep the outputs")
     args = parser.parse_args(argv)
@@ -192,3 +192,7 @@ def main(argv: list[str]) -> int | str:
     except UserError as error:
         return f"{error.line()}" + (f"\nhint: {error.hint}" if error.hint else "")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,8 +1,8 @@
 """One source per lesson: the master notebook, and the workbook with blanks that comes out of it.
 
 A master is nbformat 4 with nbgrader's cell metadata (minids/README.md, "lab"). Everything here is
-plain JSON, so that a workbook is made without Jupyter. `python -m minids.lab.master build 07`
-normalises, runs and stores a master; see build.py.
+plain JSON, so that a workbook is made without Jupyter. `python -m minids.lab.build 07` normalises,
+runs and stores a master.
 """
 
 from __future__ import annotations

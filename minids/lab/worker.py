@@ -99,7 +99,6 @@ class Bench:
         notebook.__dict__.update(get_ipython=Shell, display=lambda *_, **__: None)
         sys.modules["__main__"] = notebook
         self.namespace = notebook.__dict__
-        self.transformed = transformer()
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """Do what was asked; whatever goes wrong is the submission's and becomes the reply."""
@@ -124,7 +123,7 @@ class Bench:
         """Run one cell → its error, if it has one."""
         name = f"<cell {number}>"
         try:
-            source = self.transformed(source)
+            source = as_python(source)
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
             exec(compile(source, name, "exec"), self.namespace)
         except BaseException as error:
@@ -178,13 +177,16 @@ class Shell:
         return lambda *_, **__: None
 
 
-def transformer() -> Any:
-    """IPython's rewriting of magics if it is installed, else nothing is rewritten."""
+def as_python(source: str) -> str:
+    """The cell itself, or with its magics as calls where it has some and IPython is installed."""
     try:
-        from IPython.core.inputtransformer2 import TransformerManager
-    except ImportError:
-        return lambda source: source
-    return TransformerManager().transform_cell
+        compile(source, "cell", "exec")
+    except SyntaxError:
+        with contextlib.suppress(ImportError):
+            from IPython.core.inputtransformer2 import TransformerManager
+
+            return TransformerManager().transform_cell(source)
+    return source
 
 
 if __name__ == "__main__":
