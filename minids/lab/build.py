@@ -19,6 +19,7 @@ from minids.lab import master as masters
 
 LARGEST_IMAGE = 100_000  # bytes
 LARGEST_TEXT = 20_000  # characters of one output
+LARGEST_HTML = 100_000  # coloured source: five times its text
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 COLAB_CELL = """\
 import sys
@@ -144,6 +145,7 @@ def tidy_outputs(name: str, node: Any) -> list[str]:
                     data[mime] = without_addresses(value)
                 size = len(base64.b64decode(value)) if mime == "image/png" else len(str(value))
                 largest = LARGEST_IMAGE if mime.startswith("image/") else LARGEST_TEXT
+                largest = LARGEST_HTML if mime == "text/html" else largest
                 if size > largest:
                     what = f"cell {place} shows {size:,} bytes of {mime}"
                     raise UserError(name, what, f"up to {largest:,}", code=1)
