@@ -7,6 +7,7 @@ seen through (magics, star imports, exec) counts as needed.
 from __future__ import annotations
 
 import ast
+import re
 import symtable
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,8 +25,14 @@ class Names(NamedTuple):
     opaque: bool = False
 
 
+def without_magics(source: str) -> str:
+    """A cell as plain Python: lines that only a notebook understands do nothing."""
+    return re.sub(r"^([ \t]*)(?:%|!|\?).*$", r"\1pass", source, flags=re.MULTILINE)
+
+
 def names(source: str) -> Names:
     """The names of one cell."""
+    source = without_magics(source)
     none: frozenset[str] = frozenset()
     try:
         tree = ast.parse(source)

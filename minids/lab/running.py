@@ -208,7 +208,7 @@ class Received(Judging):
     def shows(self, *args: Any) -> Verdict:
         """With the lines that came along."""
         verdict = super().shows(*args)
-        lines = getattr(args[2].error, "lines", ())
+        lines = getattr(args[2].error or args[2].gradient_error, "lines", ())
         return Verdict(**(vars(verdict) | {"trace": lines})) if verdict.error else verdict
 
     def signature(self, error: BaseException) -> Verdict | None:

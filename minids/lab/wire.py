@@ -45,9 +45,9 @@ def load(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def pack(value: Any, tensors: dict[str, torch.Tensor]) -> Packed:
     """A result as JSON; its tensors are put aside."""
     if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided or value.is_complex() or value.device.type == "meta":
+            return {"other": f"{value.layout} {value.dtype} {value.device}"}
         plain = value.detach().as_subclass(torch.Tensor)  # type: ignore[arg-type]
-        if plain.layout != torch.strided or plain.is_complex() or plain.device.type == "meta":
-            return {"other": f"{plain.layout} {plain.dtype} {plain.device}"}
         name = str(len(tensors))
         tensors[name] = plain.cpu().contiguous().clone()
         return {"tensor": name, "device": str(plain.device)}
@@ -97,25 +97,30 @@ def stranger(name: str) -> object:
 
 def pack_outcome(
     outcome: Outcome, lines: tuple[str, ...], tensors: dict[str, torch.Tensor]
-) -> dict[str, Packed]:
+) -> dict[str, Any]:
     """What happened in one case; lines: of the answer's code, if it stopped."""
-    if outcome.error is not None:
-        text = str(outcome.error)[:2000]
-        return {"error": type(outcome.error).__name__, "text": text, "lines": list(lines)}
-    parts = ("value", "gradients", "after")
-    return {part: pack(getattr(outcome, part), tensors) for part in parts} | {
-        "changed": list(outcome.changed)
-    }
+    packed: dict[str, Any] = {"changed": list(outcome.changed)}
+    for part in ("value", "gradients", "after"):
+        packed[part] = pack(getattr(outcome, part), tensors)
+    for part in ("error", "gradient_error"):
+        if (error := getattr(outcome, part)) is not None:
+            text = str(error)[:2000]
+            packed[part] = {"type": type(error).__name__, "text": text, "lines": list(lines)}
+    return packed
 
 
-def unpack_outcome(packed: dict[str, Packed], tensors: dict[str, torch.Tensor]) -> Outcome:
+def unpack_outcome(packed: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Outcome:
     """The same again."""
-    if "error" in packed:
-        lines = tuple(str(line)[:300] for line in packed["lines"])  # type: ignore[union-attr]
-        return Outcome(error=stopped(str(packed["error"]), str(packed["text"]), lines))
     value, gradients, after = (unpack(packed[p], tensors) for p in ("value", "gradients", "after"))
-    changed = tuple(str(name) for name in packed["changed"])  # type: ignore[union-attr]
-    return Outcome(value, of_tensors(gradients), of_tensors(after), changed)
+    errors: list[Exception | None] = []
+    for part in ("error", "gradient_error"):
+        if found := packed.get(part):
+            lines = tuple(str(line)[:300] for line in found["lines"])
+            errors.append(stopped(str(found["type"]), str(found["text"]), lines))
+        else:
+            errors.append(None)
+    changed = tuple(str(name) for name in packed["changed"])
+    return Outcome(value, of_tensors(gradients), of_tensors(after), changed, *errors)
 
 
 def of_tensors(found: Any) -> dict[str, torch.Tensor] | None:

@@ -17,7 +17,8 @@ import traceback
 import types
 from typing import Any, BinaryIO
 
-HEADER = 24  # token, length
+from minids.lab.needed import without_magics
+
 LIMIT_S = 10.0  # for all cases of an exercise; in a notebook it is 2, but a class is graded at once
 
 
@@ -95,8 +96,9 @@ class Bench:
         self.torch, self.wire = torch, wire
         self.check = types.SimpleNamespace(**vars(sys.modules["minids.lab.check"]))
         self.exercises = {name: known.find(name) for name in exercises}
+        self.library = {name: e.reference for name, e in self.exercises.items()}
         notebook = types.ModuleType("__main__")
-        notebook.__dict__.update(get_ipython=Shell, display=lambda *_, **__: None)
+        notebook.__dict__["display"] = lambda *_, **__: None
         sys.modules["__main__"] = notebook
         self.namespace = notebook.__dict__
 
@@ -107,8 +109,8 @@ class Bench:
             if request["do"] == "cell":
                 result = self.cell(request["number"], request["source"])
             elif request["do"] == "library":
-                exercise = self.exercises[request["exercise"]]
-                self.namespace[exercise.name] = exercise.reference
+                name = request["exercise"]
+                self.namespace[self.exercises[name].name] = self.library[name]
                 result = {}
             else:
                 result = self.observe(request["exercise"], request["seed"], tensors)
@@ -123,7 +125,7 @@ class Bench:
         """Run one cell → its error, if it has one."""
         name = f"<cell {number}>"
         try:
-            source = as_python(source)
+            source = without_magics(source)
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
             exec(compile(source, name, "exec"), self.namespace)
         except BaseException as error:
@@ -161,32 +163,12 @@ class Bench:
         if isinstance(given, check.Verdict):
             verdict = {"kind": given.kind, "says": given.says, "case": given.case}
             return facts | {"verdict": verdict}
-        outcomes = [
-            self.wire.pack_outcome(
-                outcome, check.lines_of(outcome.error, answer) if outcome.error else (), tensors
-            )
-            for outcome in given
-        ]
+        outcomes = []
+        for outcome in given:
+            error = outcome.error or outcome.gradient_error
+            lines = check.lines_of(error, answer) if error else ()
+            outcomes.append(self.wire.pack_outcome(outcome, lines, tensors))
         return facts | {"outcomes": outcomes}
-
-
-class Shell:
-    """Stands for IPython: every magic is there and does nothing."""
-
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_, **__: None
-
-
-def as_python(source: str) -> str:
-    """The cell itself, or with its magics as calls where it has some and IPython is installed."""
-    try:
-        compile(source, "cell", "exec")
-    except SyntaxError:
-        with contextlib.suppress(ImportError):
-            from IPython.core.inputtransformer2 import TransformerManager
-
-            return TransformerManager().transform_cell(source)
-    return source
 
 
 if __name__ == "__main__":
