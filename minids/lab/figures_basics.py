@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 from minids.count.roofline import Rates
 from minids.plot import COLOUR, label_line, panel, spread_labels
 
-FORMATS = COLOUR["gqa"], COLOUR["mla"]  # float32, bfloat16
+FORMATS = {"float32": COLOUR["gqa"], "bfloat16": COLOUR["mla"]}
 TEXTS = COLOUR["gqa"], COLOUR["train"], COLOUR["mla"], COLOUR["held out"]
 TILES = "#CFE8F7", "#FBE3B3"  # neighbours differ
 
@@ -31,8 +31,8 @@ def roofline(
     figure, ax = panel(message, x=x, y=y, source=source)
     every = [intensity for series in points.values() for intensity, _ in series]
     low, high = min(every) / 1.6, max(every) * 1.6
-    for (name, series), colour in zip(points.items(), FORMATS, strict=False):
-        rates = roof[name]
+    for name, series in points.items():
+        rates, colour = roof[name], FORMATS[name]
         bend = min(max(rates.ridge, low), high)
         reach = [min(rates.flops_per_s, at * rates.bytes_per_s) / 1e9 for at in (low, bend, high)]
         ax.plot([low, bend, high], reach, color=colour, linewidth=2)
