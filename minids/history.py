@@ -109,9 +109,10 @@ def stretch(items: Sequence, points: int) -> int:
 
 
 def read_samples(folder: Path) -> list[tuple[int, str]]:
-    """Step and text of every sample, oldest first."""
+    """Step and text of every sample, oldest first, without control characters."""
     path = folder / "samples.txt"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    text = "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
     parts = re.split(r"^--- step (\d+)\n", text, flags=re.MULTILINE)[1:]
     return [(int(s), t.strip("\n")) for s, t in zip(parts[::2], parts[1::2], strict=True)]
 

@@ -78,13 +78,13 @@ class Transformer(nn.Module):
 
         | weight            | start                                                     |
         |-------------------|-----------------------------------------------------------|
-        | norms             | 1                                                         |
+        | norms             | 1; before a head tied to the embedding 1/d                |
         | biases            | 0, the routers' selection biases too                      |
         | outputs           | 0 if zero_init_output: every block begins as the identity |
         | matrices          | normal, initializer_range; if that is 0, 1/√(inputs)      |
-        | embedding         | normal, initializer_range; if that is 0, 1 (tied: 1/√d)   |
+        | embedding         | normal, initializer_range; if that is 0, 1                |
         """
-        std, tied = self.cfg.initializer_range, self.cfg.tie_word_embeddings
+        std = self.cfg.initializer_range
         for name, weight in self.named_parameters():
             parts = name.split(".")
             if weight.ndim == 1:
@@ -92,9 +92,11 @@ class Transformer(nn.Module):
             elif self.cfg.zero_init_output and {"o_proj", "down_proj", "lm_head"} & set(parts):
                 weight.zero_()
             else:
-                only_looked_up = weight is self.embed_tokens.weight and not tied
-                fan_in = 1 if only_looked_up else weight.shape[-1]
+                fan_in = 1 if parts[0] == "embed_tokens" else weight.shape[-1]
                 weight.normal_(std=std or 1 / math.sqrt(fan_in), generator=generator)
+        if self.cfg.tie_word_embeddings and not std:  # else logits of √d: a loss far above ln V
+            for norm in (self.norm, *(module.shared_head.norm for module in self.mtp)):
+                norm.weight.fill_(1 / self.cfg.hidden_size)
         for buffer in self.buffers():
             buffer.zero_()
 

@@ -1,0 +1,112 @@
+"""Comparisons: turns, ratios inside a turn, failures by name, and every bench from end to end."""
+
+import json
+import math
+import sys
+
+import pytest
+
+from minids.bench import harness, nanogpt, quality
+from minids.bench.harness import Arm
+from minids.errors import UserError
+
+
+def test_a_ratio_is_taken_inside_each_turn():
+    # a machine that is twice as slow in the second turn changes no ratio
+    assert harness.ratios([8.0, 4.0], [2.0, 1.0]) == {"median": 4.0, "low": 4.0, "high": 4.0}
+    assert harness.spread([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0}
+
+
+def test_arms_take_turns(monkeypatch):
+    order = []
+    monkeypatch.setattr(harness, "run", lambda arm: order.append(arm.name) or {"rate": 1.0})
+    arms = [Arm(name, "nowhere", {}, 1) for name in "AB"]
+    harness.take_turns(arms, 3, lambda _line: None)
+    assert order == list("ABABAB")
+
+
+def test_the_fastest_setting_is_chosen_and_one_that_fails_is_not(monkeypatch):
+    rates = {"slow": 1.0, "fast": 2.0}
+
+    def run(arm):
+        if arm.order["settings"]["how"] not in rates:
+            raise UserError(arm.name, "broke", code=1)
+        return {"rate": rates[arm.order["settings"]["how"]]}
+
+    monkeypatch.setattr(harness, "run", run)
+    arms = [Arm("peer", "m", {"settings": {"how": how}}, 1) for how in ("slow", "broken", "fast")]
+    best, found = harness.fastest(arms, lambda _line: None)
+    assert best is arms[2] and found["broken, 1 thread"] == 0.0
+    with pytest.raises(UserError, match="broke"):
+        harness.fastest(arms[1:2], lambda _line: None)
+
+
+def test_an_arm_that_dies_is_named_with_its_last_words():
+    with pytest.raises(UserError, match=r"peer: exit code 1: .*No module named") as error:
+        harness.run(Arm("peer", "minids_no_such_module", {}, 1))
+    assert error.value.code == 1
+
+
+def test_a_median_step_is_timed_without_the_first():
+    calls = []
+    seconds = harness.timed(lambda: calls.append(1), seconds=0.01, warmup=2, least=5)
+    assert len(calls) >= 7 and 0 < seconds < 0.01
+
+
+def test_the_log_of_the_peer_is_read_without_its_evaluations():
+    lines = ["step 0: train loss 4.2, val loss 4.3", "iter 0: loss 4.2, time 5000.0ms"]
+    lines += [f"iter {i}: loss 3.0, time 10.0ms, mfu 1%" for i in range(1, 5)]
+    log = nanogpt.read_log("\n".join(lines))
+    assert log.seconds[-1] == pytest.approx(0.05)
+    assert log.curve == [(0, 0, 4.3)]
+    with pytest.raises(UserError, match="no iteration"):
+        nanogpt.read_log("nothing")
+
+
+def test_time_to_a_loss_is_that_of_the_quickest_run_of_each_turn():
+    def curve(*points):
+        return {"curve": [{"seconds": s, "val_loss": v} for s, v in points]}
+
+    runs = [[curve((1, 2.0), (2, 1.8)), curve((1, 1.95), (3, 1.7))], [curve((4, 1.6))]]
+    assert quality.reached(runs, 1.9)["median"] == 3.0
+    assert quality.reached(runs, 1.65) is None
+
+
+@pytest.mark.parametrize("what", ["train", "moe", "decode"])
+def test_every_bench_runs_beside_its_peer(what, minids_bench):
+    pytest.importorskip("transformers")
+    found = minids_bench(what, "--repeats", "1", "--seconds", "0.05", "--threads", "1")
+    assert found["peer"] == "transformers" and found["cases"]
+    for case in found["cases"]:
+        assert case["ratio"]["median"] > 0 and math.isfinite(case["memory_ratio"])
+
+
+def test_a_peer_that_is_none_is_refused(minids_bench):
+    said = minids_bench("train", "--against", "tensorflow", check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith("minids: error: --against: 'tensorflow' is not a peer")
+
+
+@pytest.fixture
+def minids_bench(tmp_path):
+    import os
+    import subprocess
+
+    def run(*words, check=True):
+        done = subprocess.run(
+            [sys.executable, "-m", "minids_cli", "bench", *words, "--json"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            timeout=400,
+            check=False,
+        )
+        if not check:
+            return done
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
