@@ -10,6 +10,7 @@ import torch
 from minids.lab.answer import is_blank
 from minids.lab.check import judge
 from minids.lab.exercise import Case, Exercise, Mistake
+from minids.lab.limits import KEPT_CHARACTERS, Printed
 from minids.nn.attention import causal_softmax
 
 
@@ -20,7 +21,8 @@ def forgets_to_return(score):
 def loops(score):
     while True:
         try:
-            score = score * 1
+            for _ in range(1000):
+                score = score * 1
         except:  # noqa: E722
             continue
 
@@ -51,6 +53,13 @@ def test_the_mistake_that_explains_most_wins_and_less_than_half_is_none(toy):
     assert judge(replace(toy, mistakes=(part, whole)), nothing).mistake == "all heads"
     assert judge(replace(toy, mistakes=(whole, part)), part.answer).mistake == "one or two heads"
     assert judge(replace(toy, mistakes=(part,)), nothing).mistake == "one or two heads"
+    assert (
+        judge(
+            replace(toy, mistakes=(whole,)),
+            lambda score: part.answer(score) + (score.shape[1] == 3),
+        ).mistake
+        is None
+    )  # parts from the mistake where it shows
     rare = Mistake("three heads", "", nothing_in((3,)))
     assert judge(replace(toy, mistakes=(rare,)), nothing).mistake is None
 
@@ -91,6 +100,8 @@ def test_gradients_are_compared_where_they_matter(toy):
         return grown.mul_(1).log()
 
     assert judge(toy, nothing_to_go_back_to).error.startswith("RuntimeError")
+    wrong_too = judge(toy, lambda score: nothing_to_go_back_to(score) + 1)
+    assert wrong_too.kind == "different" and wrong_too.says == "the result is wrong"
     assert "gradient of score is wrong" in judge(toy, half_the_gradient).says
     assert judge(replace(toy, gradients=False), half_the_gradient).right
 
@@ -210,6 +221,13 @@ def test_prints_are_kept_apart_and_cut(toy, capsys):
     assert verdict.right and capsys.readouterr().out == ""
     assert verdict.notes[-1].startswith("your code printed 10000 lines, the first 5:\nline 0\n")
     assert len(verdict.notes[-1]) < 300
+
+
+def test_prints_without_end_fill_no_memory():
+    printed = Printed()
+    for _ in range(100):
+        printed.write("x" * 10_000 + "\n")
+    assert len(printed.text) == KEPT_CHARACTERS and printed.lines == 100
 
 
 @pytest.mark.parametrize("answer", [None, 3, "f", torch.ones(2), [1]])
