@@ -29,6 +29,7 @@ def load_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case((late, 0.1), "one hardly works")
     busy = torch.tensor([[90, 4, 3, 3], [88, 5, 3, 4]])
     yield Case((busy, 0.1), "one takes most")
+    yield Case((torch.tensor([[10, 30]]), 0.5), "exactly the share")
 
 
 def evenness_of(p: Tensor) -> float:
@@ -167,6 +168,8 @@ def loss_cases(generator: torch.Generator) -> Iterator[Case]:
     loss = falling(40, generator)
     loss[30] -= 1.5
     yield Case((loss, 8, 6.0), "a lucky step")
+    loss = [300.0 + 0.1 * (i % 3) for i in range(12)] + [310.0]
+    yield Case((loss, 6, 6.0), "large and almost flat")
 
 
 def detector(loss, window, factor, limit, keep=False, ahead=False, nan=True):

@@ -160,6 +160,8 @@ def ratio_cases(generator: torch.Generator) -> Iterator[Case]:
         yield Case((old, new), f"{len(old)} weights")
     still = torch.randn(3, 2, generator=generator, dtype=torch.float64)
     yield Case(([still, 2 * still], [still.clone(), -2 * still]), "one did not move, one turned")
+    zero = torch.zeros(3, dtype=torch.float64)  # [3]
+    yield Case(([zero], [zero.clone()]), "zero, and stays")
 
 
 def mean_moves(before, after):
