@@ -30,7 +30,7 @@ from minids.train.schedule import lr_factor
 from minids.train.step import Gradients, StepReport, clip
 
 CONTEXT = 64
-ROWS = 16  # of a step
+ROWS = 12  # of a step
 QUESTIONS = 4  # of these, in a micro-batch of their own
 ANSWER = 2  # targets of a question: as in fine-tuning, its prompt is not trained on
 HELD_OUT = 16  # tales
@@ -42,14 +42,14 @@ WARMUP = 15
 class Plan(NamedTuple):
     """What a run does."""
 
-    lr: float = 0.01
+    lr: float = 0.08
     warmup: int = WARMUP
     balanced: bool = True  # the router's bias is moved towards even load
     attend: Callable[..., Tensor] = attention.attend
     rotate: Callable[..., Tensor] = rotate_pairs  # of the evaluation; training uses pairs
     gradient: Callable[..., StepReport] = training.gradient
     order: str = "shuffled"  # sorted, repeated
-    junk: tuple[int, ...] = ()  # steps whose tokens are noise
+    junk: tuple[float, int] = (0.0, 0)  # noise instead of text: from which share on, how many steps
 
 
 class Row(NamedTuple):
@@ -97,7 +97,7 @@ def run(plan: Plan, seed: int, steps: int) -> Curves:
         for step, rows in enumerate(in_order(train, plan.order, steps)):
             log.rows.append([row.name for row in rows])
             batches = micro_batches(rows)
-            if step in plan.junk:
+            if 0 <= step - int(plan.junk[0] * steps) < plan.junk[1]:
                 batches = [scrambled(batch, tokenizer.vocab_size, noise) for batch in batches]
             report = plan.gradient(model, gradients, batches, Solo())
             clip(gradients, report.grad_norm, cfg.max_grad_norm)
@@ -124,8 +124,9 @@ def model_config(vocab_size: int, *, balanced: bool) -> ModelConfig:
         architecture="minids-clinic", vocab_size=vocab_size, hidden_size=64, num_hidden_layers=2,
         num_attention_heads=4, kv_lora_rank=32, qk_nope_head_dim=8, qk_rope_head_dim=16,
         v_head_dim=16, rope_theta=100.0, intermediate_size=128, first_k_dense_replace=1,
-        moe_intermediate_size=32, n_routed_experts=8, num_experts_per_tok=1,
-        initializer_range=0.0, bias_update_speed=0.02 if balanced else 0.0,
+        moe_intermediate_size=16, n_routed_experts=16, num_experts_per_tok=1,
+        initializer_range=0.0, norm_topk_prob=False, tie_word_embeddings=True,
+        bias_update_speed=0.02 if balanced else 0.0,
         aux_loss_alpha=0.001 if balanced else 0.0, max_position_embeddings=CONTEXT,
     )  # fmt: skip
 
