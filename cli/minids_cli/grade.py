@@ -2,10 +2,12 @@
 
 Accepts notebooks side by side (alice.ipynb), a folder per student, and nbgrader's submitted/.
 Students' code runs on this machine as you. Limits and a cut network hold accidents and crude
-tricks; it is NO SECURITY SANDBOX. For strangers' code, grade inside a container:
+tricks; it is NO SECURITY SANDBOX. For strangers' code, grade inside a container, from a checkout:
 
+    printf 'FROM python:3.11-slim\\nCOPY . /minids\\nRUN pip install /minids\\n' > Dockerfile
+    docker build -t minids .
     docker run --rm --network=none --read-only --tmpfs /tmp --memory=8g --pids-limit=256 \\
-        -v "$PWD/handed-in:/in:ro" -v "$PWD/graded:/out" IMAGE \\
+        -v "$PWD/handed-in:/in:ro" -v "$PWD/graded:/out" minids \\
         minids grade /in --csv /out/grades.csv --feedback /out/feedback
 """
 

@@ -43,7 +43,7 @@ def execute(path: Path, *, timeout: float = 300) -> list[str]:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = normalised(path)
-    node = nbformat.from_dict(notebook)
+    node: Any = nbformat.from_dict(notebook)
     with tempfile.TemporaryDirectory() as place:
         client = NotebookClient(
             node,
@@ -169,7 +169,7 @@ def store(path: Path, notebook: Any) -> None:
     """Write as nbformat does, all or nothing."""
     import nbformat
 
-    text = nbformat.writes(nbformat.from_dict(notebook), version=4) + "\n"
+    text = nbformat.writes(nbformat.from_dict(notebook)) + "\n"
     beside = path.with_suffix(".ipynb.part")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)

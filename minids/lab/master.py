@@ -53,9 +53,9 @@ def folder() -> Path:
     """Where the masters are: MINIDS_LESSONS, beside the package in a checkout, or as installed."""
     if own := os.environ.get("MINIDS_LESSONS"):
         return Path(own)
-    beside = Path(minids.__file__).parents[1] / "lessons"
-    if beside.is_dir():
-        return beside
+    checkout = Path(minids.__file__).parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "lessons").is_dir():
+        return checkout / "lessons"
     for file in importlib.metadata.files("minids") or ():
         if file.parts[-3:-1] == ("minids", "lessons"):
             return Path(str(file.locate())).resolve().parent

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,10 +172,11 @@ class Running:
             return Verdict(name, "library", "the library's own function was handed in")
         outcomes = [wire.unpack_outcome(outcome, tensors) for outcome in reply["outcomes"]]
         verdict = Received(exercise, reply["parameters"], outcomes, seed).verdict()
-        fields = vars(verdict) | {"notes": (*verdict.notes, *notes, *printed)}
+        verdict = replace(verdict, notes=(*verdict.notes, *notes, *printed))
         if verdict.error and is_memory(verdict.error):
-            fields |= {"kind": "memory", "says": "your code asked for more memory than allowed"}
-        return Verdict(**fields)
+            says = "your code asked for more memory than allowed"
+            return replace(verdict, kind="memory", says=says)
+        return verdict
 
 
 def is_memory(error: str) -> bool:
@@ -209,7 +211,7 @@ class Received(Judging):
         """With the lines that came along."""
         verdict = super().shows(*args)
         lines = getattr(args[2].error or args[2].gradient_error, "lines", ())
-        return Verdict(**(vars(verdict) | {"trace": lines})) if verdict.error else verdict
+        return replace(verdict, trace=lines) if verdict.error else verdict
 
     def signature(self, error: BaseException) -> Verdict | None:
         """A TypeError without a line of the answer's."""

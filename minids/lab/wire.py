@@ -1,7 +1,7 @@
 """How results travel between a submission's process and the grader's: JSON and safetensors.
 
-Nothing that is read can run: no pickle. Whatever is no tensor, number, text, or tuple, list or dict
-of them arrives as an object that equals nothing.
+Nothing that is read can run: no pickle. Whatever is no tensor, number, text, bytes, dtype, or
+tuple, list, set or dict of them arrives as an object that equals nothing.
 """
 
 from __future__ import annotations
@@ -57,8 +57,14 @@ def pack(value: Any, tensors: dict[str, torch.Tensor]) -> Packed:
         return int(value)
     if isinstance(value, float):
         return {"float": float(value).hex()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        fields = [str(field) for field in value._fields]
+    if isinstance(value, bytes | bytearray):
+        return {"bytes": bytes(value).hex()}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, set | frozenset):
+        return {"set": [pack(item, tensors) for item in value]}
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", None)) is not None:
+        fields = [str(field) for field in names]
         return {"fields": fields, "items": [pack(item, tensors) for item in value]}
     if isinstance(value, tuple | list):
         kind = "tuple" if isinstance(value, tuple) else "list"
@@ -84,10 +90,15 @@ def unpack(packed: Packed, tensors: dict[str, torch.Tensor]) -> Any:
         return collections.namedtuple("Result", packed["fields"], rename=True)(*items)
     if "dict" in packed:
         return {unpack(k, tensors): unpack(v, tensors) for k, v in packed["dict"]}
+    if "bytes" in packed:
+        return bytes.fromhex(packed["bytes"])
+    if "dtype" in packed:
+        found = getattr(torch, packed["dtype"])
+        return found if isinstance(found, torch.dtype) else stranger("dtype")
     if "other" in packed:
         return stranger(str(packed["other"]))
     ((kind, items),) = packed.items()
-    return {"tuple": tuple, "list": list}[kind](unpack(item, tensors) for item in items)
+    return {"tuple": tuple, "list": list, "set": set}[kind](unpack(item, tensors) for item in items)
 
 
 def stranger(name: str) -> object:

@@ -16,6 +16,8 @@ FLAGS = {
     "config": "--set",
     "data": "--tiny --config --set --data --seed --to",
     "doctor": "--probe",
+    "lab": "--folder --no-browser --no-lab --dry-run",
+    "grade": "--lesson --csv --junit --feedback --report --seed --timeout --memory --jobs",
 }
 FROZEN = Path(__file__).parent / "fields.txt"
 

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from minids.errors import UserError
-from minids.lab import confine, feedback, needed, submission, wire
+from minids.lab import confine, exercises, feedback, needed, submission, wire
 from minids.lab import grade as grading
 from minids.lab import master as masters
-from minids.lab.attempt import Outcome
+from minids.lab.attempt import Outcome, attempt
+from minids.lab.check import parameters
 from minids.lab.compare import Tolerance, difference
 from minids.lab.confine import Limits
+from minids.lab.running import Received
 
 LIMITS = Limits(step_s=3, memory_bytes=1_000_000_000, output_bytes=5_000_000)
 WRONG = "return scale * x"  # the line of the solution that attacks replace
@@ -379,6 +381,7 @@ def test_results_travel_unchanged():
         [1, 2.5, float("inf"), True, None, "text", 10**30],
         {"a": torch.arange(3), 2: torch.randn(2, 3).t()},
         torch.tensor(1.5, dtype=torch.bfloat16),
+        {(b"a", b"\xff"): {1, 2}, None: torch.bfloat16},
     )
     outcome = Outcome(value=value, gradients={"x": torch.ones(2)}, after={}, changed=("x",))
     tensors: dict = {}
@@ -390,12 +393,29 @@ def test_results_travel_unchanged():
     assert isinstance(back.value[0][3], bool) and back.value[0][6] == 10**30
 
 
+@pytest.mark.parametrize("exercise", exercises.all_exercises(), ids=lambda e: e.id)
+def test_every_exercise_of_the_course_is_judged_alike_from_afar(exercise):
+    seed = 11
+    answers = {None: exercise.reference, exercise.mistakes[0].name: exercise.mistakes[0].answer}
+    for mistake, answer in answers.items():
+        cases = list(exercise.cases(torch.Generator().manual_seed(seed)))
+        given, tensors = [], {}
+        for i, case in enumerate(cases):
+            outcome = attempt(exercise, answer, case, seed + i)
+            given.append(wire.pack_outcome(outcome, ("line 1",), tensors))
+        message, found = wire.load(wire.dump({"outcomes": given}, tensors))
+        outcomes = [wire.unpack_outcome(one, found) for one in message["outcomes"]]
+        names = parameters(exercise.reference)
+        verdict = Received(exercise, names, outcomes, seed).verdict()
+        assert (verdict.mistake, verdict.right) == (mistake, mistake is None), verdict
+
+
 def test_what_cannot_travel_equals_nothing():
     class Evil:
         def __eq__(self, _other):
             return True
 
-    for value in (Evil(), {1, 2}, torch.ones(2).to_sparse(), torch.ones(1, device="meta")):
+    for value in (Evil(), 1j, torch.ones(2).to_sparse(), torch.ones(1, device="meta")):
         tensors: dict = {}
         back = wire.unpack(wire.pack(value, tensors), tensors)
         assert difference(torch.ones(2), back, Tolerance(1, 1)) is not None
