@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minids.lab.compare import Difference, Tolerance, difference, dtype, shown, size, tensors
+from minids.lab.compare import (
+    SHORT,
+    Difference,
+    Tolerance,
+    difference,
+    dtype,
+    shown,
+    size,
+    tensors,
+)
 from minids.lab.exercise import Case, Exercise
 
 
@@ -173,6 +182,9 @@ def described(exercise: Exercise, case: Case) -> str:
             parts.append(f"{name} {shown(value)}")
         else:
             inside = [f"{size(x)} {dtype(x)}" for _, x in tensors(value, "")]
-            parts.append(f"{name} ({', '.join(inside[:4])})" if inside else name)
+            plain = isinstance(value, (tuple, list, dict, bytes)) and not inside
+            short = shown(value) if plain else ""
+            told = f"({', '.join(inside[:4])})" if inside else short if len(short) <= SHORT else ""
+            parts.append(f"{name} {told}".rstrip())
     text = " · ".join(parts)
     return text if len(text) <= 240 else text[:239] + "…"

@@ -218,7 +218,12 @@ class Judging:
         from minids.lab.attempt import described
 
         case = titled(self.cases[i], described(self.exercise, self.cases[i]))
-        notes = (difference.where,) if difference.where else ()
+        plain = difference.says in (says, "the result is wrong")
+        where = [
+            *([] if plain else [difference.says]),
+            *([difference.where] if difference.where else []),
+        ]
+        notes = (": ".join(where),) if where else ()
         kind = "mistake" if mistake else "different"
         error = got.error or (got.gradient_error if difference.what == "error" else None)
         if error is None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 FEW = 12  # numbers that are shown in full
+SHORT = 150  # characters of a list or dict that is shown whole
 
 
 class Difference(NamedTuple):
@@ -46,10 +47,9 @@ def difference(want: Any, got: Any, tolerance: Tolerance, name: str = "") -> Dif
     name = name or "the result"
     if isinstance(want, Tensor):
         return of_tensors(want, got, tolerance, name)
-    if isinstance(want, (tuple, list)):
-        return of_sequences(want, got, tolerance, name)
-    if isinstance(want, dict):
-        return of_dicts(want, got, tolerance, name)
+    if isinstance(want, (tuple, list, dict)):
+        inside = of_dicts if isinstance(want, dict) else of_sequences
+        return whole(want, got, inside(want, got, tolerance, name))
     if isinstance(want, (int, float)) and not isinstance(want, bool):
         return of_numbers(want, got, tolerance, name)
     if kind(want) != kind(got):
@@ -128,8 +128,7 @@ def of_sequences(want: Any, got: Any, tolerance: Tolerance, name: str) -> Differ
     if not isinstance(got, (tuple, list)):
         return wrong_kind(want, got, name)
     if len(want) != len(got):
-        sides = f"{len(want)} results", f"{len(got)} results"
-        return Difference("kind", f"{name} has the wrong number of parts", *sides)
+        return Difference("kind", f"{name} has the wrong length", str(len(want)), str(len(got)))
     fields = getattr(want, "_fields", None)
     for i, (a, b) in enumerate(zip(want, got, strict=True)):
         part = (
@@ -148,9 +147,23 @@ def of_dicts(want: dict, got: Any, tolerance: Tolerance, name: str) -> Differenc
         sides = shown(sorted(map(str, want))), shown(sorted(map(str, got)))
         return Difference("kind", f"{name} has the wrong keys", *sides)
     for key in want:
-        if found := difference(want[key], got[key], tolerance, f"{name}[{key!r}]"):
+        part = f"the result's {key!r}" if name == "the result" else f"{name}[{key!r}]"
+        if found := difference(want[key], got[key], tolerance, part):
             return found
     return None
+
+
+def whole(want: Any, got: Any, found: Difference | None) -> Difference | None:
+    """Short lists and dicts without tensors are shown whole: the neighbours say more."""
+    if (
+        found is None
+        or type(got) is not type(want)
+        or any(any(tensors(x, "")) for x in (want, got))
+    ):
+        return found
+    sides = shown(want), shown(got)
+    fits = max(map(len, sides)) <= SHORT
+    return found._replace(expected=sides[0], got=sides[1]) if fits else found
 
 
 def of_numbers(want: float, got: Any, tolerance: Tolerance, name: str) -> Difference | None:
@@ -227,6 +240,14 @@ def pieces(value: Any) -> Iterator[str]:
             yield ", " * (i > 0)
             yield from pieces(item)
         yield "]" if isinstance(value, list) else ")"
+    elif isinstance(value, dict):
+        yield "{"
+        for i, (key, item) in enumerate(value.items()):
+            yield ", " * (i > 0)
+            yield from pieces(key)
+            yield ": "
+            yield from pieces(item)
+        yield "}"
     elif isinstance(value, float):
         yield f"{value:.4g}"
     elif isinstance(value, Tensor):
