@@ -7,6 +7,7 @@ runs and stores a master.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import importlib.metadata
@@ -56,9 +57,14 @@ def folder() -> Path:
     checkout = Path(minids.__file__).parents[1]
     if (checkout / "pyproject.toml").is_file() and (checkout / "lessons").is_dir():
         return checkout / "lessons"
-    for file in importlib.metadata.files("minids") or ():
-        if file.parts[-3:-1] == ("minids", "lessons"):
-            return Path(str(file.locate())).resolve().parent
+    files = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        files = importlib.metadata.files("minids") or []
+    found = [Path(str(file.locate())).resolve() for file in files]
+    places = [file.parent for file in found if file.parts[-3:-1] == ("minids", "lessons")]
+    for place in (*places[:1], checkout / "share/minids/lessons"):  # the second: pip --target
+        if place.is_dir():
+            return place
     raise UserError("lessons", "this installation has none", hint="pip install minids again")
 
 
