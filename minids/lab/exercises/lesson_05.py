@@ -11,11 +11,11 @@ EXERCISES = (ACCUMULATE, CLIP, ADAMW, ORTHOGONALIZE, SCHEDULE)
 PREDICTIONS = (
     Prediction(
         "05.a",
-        "How many steps does Muon need to reach the held-out loss that AdamW ends with?",
-        "steps",
-        60.0,
+        "After what share of the steps does Muon have the loss that AdamW ends with?",
+        "%",
+        80.0,
         1.0,
-        1000.0,
+        100.0,
     ),
     Prediction(
         "05.b",
