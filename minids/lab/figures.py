@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from minids.plot import COLOUR, label_line, panel, panels, spread_labels
 
@@ -57,10 +58,11 @@ def loss_by_rate(
     for (name, losses), colour in zip(runs.items(), OPTIMIZERS, strict=False):
         ax.plot(rate, losses, "o-", color=colour, linewidth=2)
         best = min(range(len(rate)), key=losses.__getitem__)
+        below = losses[best] == min(map(min, runs.values()))
         ax.annotate(
             f"{name}, best {losses[best]:.2f} at {rate[best]:g}", (rate[best], losses[best]),
-            xytext=(0, -14), textcoords="offset points", ha="center", va="top", fontsize=12,
-            color=colour, fontweight="bold",
+            xytext=(0, -10 if below else 10), textcoords="offset points", ha="center",
+            va="top" if below else "bottom", fontsize=12, color=colour, fontweight="bold",
         )  # fmt: skip
     ax.set_xscale("log")
     ax.set_xticks(rate, [f"{r:g}" for r in rate])
@@ -82,7 +84,7 @@ def schedules(
         zip(runs.items(), colours, strict=False)
     ):
         ax.plot(progress, rate, color=colour, linewidth=2)
-        ax.text(0.3, 0.8 - 0.1 * row, name, fontsize=12, color=colour, fontweight="bold")
+        ax.text(0.08, 0.35 - 0.1 * row, name, fontsize=12, color=colour, fontweight="bold")
     ax.set_ylim(0, 1.08)
     ax.set_xlim(0, 1)
     return figure
@@ -104,16 +106,16 @@ def sick_and_twin(
 
     load: each expert's visits as a multiple of the fair share. The loss stands above its floor.
     """
-    figure, axes = panels(message, source, rows=2, columns=3, width=10.5, height=5.6)
+    figure, axes = panels(message, source, rows=2, columns=3, width=8.2, height=4.5)
     names = [
         "training loss", "held-out loss", "gradient norm", "step size / weight size",
-        "learning rate / peak", "load of each expert, 1 = fair",
+        "learning rate / peak", "load per expert, 1 = fair",
     ]  # fmt: skip
     held = [tuple(zip(*points, strict=True)) for points in held_out]
     columns: list = [loss, None, norm, update, rate]
     for ax, name, pair in zip(axes, names, [*columns, load], strict=True):
-        ax.set_title(name, fontsize=12, loc="left")
-        ax.tick_params(labelsize=9)
+        ax.set_title(name, fontsize=10, loc="left")
+        ax.tick_params(labelsize=8)
         if name.startswith("load"):
             continue
         for which in (1, 0):
@@ -123,21 +125,22 @@ def sick_and_twin(
     for ax in axes[:2]:
         ax.axhline(floor, color=COLOUR["floor"], linewidth=1.5, linestyle="--")
         ax.set_ylim(bottom=0)
-    axes[1].annotate(
-        "floor", (0, floor), xytext=(2, -4), textcoords="offset points", va="top",
+    axes[1].text(
+        0.02, floor, "floor", transform=axes[1].get_yaxis_transform(), va="top",
         fontsize=10, color=COLOUR["floor"], fontweight="bold",
     )  # fmt: skip
     for ax in (axes[2], axes[3]):
         ax.set_yscale("log")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     axes[4].set_ylim(0, 1.08)
     width, places = 0.4, range(len(load[0]))
     for which, side in ((0, -0.5), (1, 0.5)):
         at = [place + side * width for place in places]
         axes[5].bar(at, load[which], width=width, color=TWIN[which])
-    axes[5].set_xticks(list(places))
+    axes[5].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for which, name in ((0, "this run"), (1, "healthy twin")):
-        axes[0].text(
-            0.97, 0.92 - 0.11 * which, name, transform=axes[0].transAxes, ha="right",
+        axes[4].text(
+            0.5, 0.36 - 0.13 * which, name, transform=axes[4].transAxes, ha="center",
             fontsize=11, color=TWIN[which], fontweight="bold",
         )  # fmt: skip
     for ax in axes[3:5]:
