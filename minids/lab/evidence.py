@@ -1,8 +1,8 @@
 """What proves a fault: five small instruments, read from a log or from two forward passes.
 
 A loss curve alone convicts nobody. Each instrument answers one question that has a plain answer in
-a healthy run: nothing leaks, weights move by about a thousandth, all experts work, no row comes
-twice, no step stands out.
+a healthy run: nothing leaks, weights move as far as they did in runs that worked, all experts
+work, no row comes twice, no step stands out.
 Axes: b rows, s positions, V vocabulary, e experts.
 """
 
@@ -39,7 +39,7 @@ def future_leak(
 def update_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
     """How far one step moved each weight, relative to the weight.  n tensors each → [n]
 
-    Root mean squares, so that ups and downs do not cancel. About 1e-3 in a healthy run.
+    Root mean squares, so that ups and downs do not cancel.
     """
     ratios = []
     for old, new in zip(before, after, strict=True):
