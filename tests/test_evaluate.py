@@ -239,7 +239,7 @@ def test_a_training_run_watches_its_first_documents(tales_data):
     model.init_weights(torch.Generator().manual_seed(1))
     found = quick_eval(model, tales_data)
     score = bits_per_byte(model, tales_data.held_out[:7], tales_data.cfg.data.context)
-    assert found["val_loss"] == score.loss == pytest.approx(math.log(1408), rel=0.02)
+    assert found["val_loss"] == score.loss == pytest.approx(math.log(1536), rel=0.02)
     assert found["bpb"] == score.bpb.value
     assert found["floor_bpb"] == sum(d.floor_bits for d in tales_data.held_out[:7]) / sum(
         d.n_bytes for d in tales_data.held_out[:7]

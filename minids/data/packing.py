@@ -4,7 +4,8 @@ A document that fits is one piece and never cut. A longer one is cut into window
 borders that move every epoch, so that no token is always the first of its window. Rows are
 filled exactly where any choice among the waiting pieces allows it, a subset-sum problem that is
 small enough to solve. What stays open is padded when it is a sliver and else filled by cropping:
-the rest of a window waits for another row, the rest of a whole document is dropped.
+the rest of a window waits for another row. The rest of a whole document is dropped, so one is
+cropped only for a gap of more than a quarter: else short documents would lose their ends, always.
 
     waiting  [120] 200 90 75 61 …       row of 256: the oldest, 120, and 75 + 61 = 136, no gap
 """
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 SLIVER = 16  # gaps up to 1/16 of a row are padded: a crop that short teaches nothing
+WIDEST = 4  # up to 1/4 where only whole documents could fill them
 
 
 class Piece(NamedTuple):
@@ -70,7 +72,8 @@ def take_row(waiting: list[Piece], context: int) -> list[Piece]:
     for i in reversed(chosen):
         del waiting[i]
     gap = context - sum(piece.length for piece in row)
-    if gap > context // SLIVER and waiting:
+    only_whole = all(piece.is_whole for piece in waiting)
+    if waiting and gap > context // (WIDEST if only_whole else SLIVER):
         row.append(crop(waiting, gap))
     return row
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from minids.data import tales
 from minids.data.tokenizer import SHIPPED, Tokenizer
 
-VOCAB_SIZE = 1408
+VOCAB_SIZE = 1536
 N_TALES = 4_000
 SEED = 0  # of no preset, so these tales are in no training set and in no held-out one
 

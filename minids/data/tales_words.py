@@ -14,23 +14,27 @@ Abel Amos Asa Birk Caspar Dario Edmund Emil Felix Gideon Gus Ivo Kasper Lars Lin
 Odo Oskar Pavel Quentin Remy Silas Theo Ulric
 """.split()
 TOWNS = """
-Alderwick Ashbrook Barrowby Birchholm Cinderby Eastwold Elderby Foxley Halloway
-Hazelmoor Kettleby Larkhill Lowmarsh Maplewick Marrowby Mossgate Northolm Penwick
-Quillby Ravensey Saltmarsh Stonebeck Tidewell Wetherby
+Alderwick Ashbrook Barrowby Bellmere Birchholm Cinderby Dunmarsh Eastwold Elderby Foxley
+Greywater Halloway Hazelmoor Heronby Kettleby Larkhill Lowmarsh Maplewick Marrowby
+Millbrook Mossgate Northolm Oakenshaw Penwick Quillby Ravensey Rookhope Saltmarsh
+Stonebeck Tidewell Wetherby Willowby
 """.split()
 ROLES = """
-actor barber butcher clerk cooper drummer falconer fiddler gardener grocer herbalist
-jeweler lacemaker mapmaker messenger miner painter poet printer sailor sculptor soldier
-tailor tinker
+actor barber beekeeper butcher clerk cobbler cooper drummer dyer falconer fiddler fisher
+gardener grocer harper herbalist jeweler juggler lacemaker mapmaker mason messenger
+miner musician painter poet porter printer sailor scholar sculptor soldier spinner
+tailor tinker toymaker
 """.split()
 TRAITS = """
-agreeable bold bright cheerful curious eager elderly forgetful frugal generous graceful
-gullible kindly loyal moody obstinate polite quiet sensible sleepy spirited talkative
-timid wily
+agreeable boastful bold bright cheerful clever curious eager earnest elderly forgetful
+freckled frugal generous gentle graceful gullible impatient kindly loyal lucky moody
+obstinate patient polite quiet restless sensible sleepy sly spirited talkative tall
+timid wily wise
 """.split()
 MATERIALS = """
-amber bamboo black bronze copper crystal dusty faded gilded green ivory leather narrow
-orange patched pink polished red shiny silver striped violet white woolen
+amber bamboo bent black bronze copper crystal curved dusty faded folded gilded green
+ivory knotted leather narrow orange patched pearl pink polished red rusty shiny silver
+steel striped violet white wooden woolen
 """.split()
 THINGS = """
 abacus apron basin book brooch button chain chisel comb dagger fan fork harness horn key
@@ -46,23 +50,26 @@ ant badger beaver camel crow dog eagle ferret goat hawk heron lynx moose otter o
 peacock pigeon rabbit rat rooster sparrow swan turkey weasel
 """.split()
 FOODS = """
-apples barley berries broth cake cheese corn dates garlic hazelnuts leeks lettuce
-muffins noodles olives pancakes pears pickles porridge pudding raisins sausages stew
-tomatoes
+apples barley beets berries broth cake celery cheese corn dates eggs garlic hazelnuts
+leeks lentils lettuce muffins noodles oatmeal olives pancakes pears pepper pickles
+porridge pudding radishes raisins sausages stew toast tomatoes
 """.split()
 MANNERS = """
-absently boldly briskly carefully curiously earnestly firmly gladly glumly happily
-humbly lazily loudly nervously patiently proudly quietly shyly sleepily smoothly
-steadily swiftly timidly wearily
+absently boldly bravely briskly carefully clumsily curiously earnestly easily firmly
+gladly gleefully glumly happily hastily humbly lazily lightly loudly nervously nimbly
+patiently proudly quickly quietly shyly silently sleepily smoothly softly steadily
+swiftly tenderly timidly wearily wildly
 """.split()
 SPEECH = """
-admitted called cried exclaimed grumbled laughed murmured nodded remarked said sighed
-stammered
+admitted answered called chuckled cried declared exclaimed explained grumbled insisted
+laughed mumbled murmured nodded promised remarked replied said shouted sighed smiled
+stammered whispered yelled
 """.split()
 FEELINGS = """
-amazed annoyed ashamed blissful calm confused delighted ecstatic excited flattered glad
-happy hungry jealous nervous pleased puzzled relaxed satisfied startled thankful
-thrilled touched warm
+amazed annoyed anxious ashamed blissful calm comforted confused delighted ecstatic
+excited exhausted flattered glad grateful happy hungry jealous nervous overjoyed pleased
+puzzled refreshed relaxed satisfied startled surprised thankful thrilled touched warm
+weary
 """.split()
 HIDERS = """
 anthill bench cobweb curtain fence haystack log millstone pebble post root rug shelf

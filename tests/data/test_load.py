@@ -145,7 +145,7 @@ def test_the_model_takes_the_vocabulary_of_a_tokenizer_made_for_the_text(tmp_pat
 def test_a_tokenizer_folder_must_match_the_model(tmp_path, rows):
     Tokenizer.of_bytes().save(tmp_path / "mine")
     named = f"data.tokenizer={tmp_path / 'mine'}"
-    with pytest.raises(UserError, match=r"model\.vocab_size: 1408, but .* has 272"):
+    with pytest.raises(UserError, match=r"model\.vocab_size: 1536, but .* has 272"):
         open_data(text_run(rows, named))
     data = open_data(text_run(rows, named, "model.vocab_size=272"))
     assert data.tokenizer.fingerprint == Tokenizer.of_bytes().fingerprint

@@ -11,7 +11,7 @@ import pytest
 from minids.data import tales, tales_story, tales_words
 from minids.data.tales import Listener, Mismatch, Teller, generate, log2_prob, tale
 
-FROZEN = "ce262196f2ddc4f636e25bfb3e9364723684e309e0ec91ad9702bbd54bbe8256"
+FROZEN = "69a066f4da7969ae942184eb3d47a00dbfe66abaa055cd7fe2525e18c42d74a8"
 
 
 def test_the_stream_never_changes():
@@ -90,7 +90,7 @@ def parts_of_the_plot():
         w.owner |= {mine: hero, theirs: keeper}
         tales_story.bargain(t, w, hero, keeper, theirs)
         tales_story.reckoning(t, w)
-        tales_story.ending(t, hero, friend, "Linden")
+        tales_story.ending(t, hero, friend)
 
     return {"beginning": beginning, "trade": trade}
 
@@ -110,9 +110,9 @@ def test_a_listener_refuses_what_was_not_said():
 
 def test_owners_at_the_end_follow_from_what_was_told():
     gave = re.compile(r"So (\w+) gave (\w+) the (\w+) and got the \w+ (\w+)\.")
-    owns = re.compile(r"(?:The|And the) (\w+) (?:now|still) belonged to ([\w ]+?)\.")
+    owns = re.compile(r"The (\w+) (?:now|still) belonged to ([\w ]+?)\.")
     checked = 0
-    for story in generate(5, 300):
+    for story in generate(5, 900):
         trade = gave.search(story.text)
         if not trade:
             continue
@@ -129,7 +129,7 @@ def test_owners_at_the_end_follow_from_what_was_told():
 
 def test_facts_stand_where_they_say_and_follow_from_the_story():
     kinds = Counter()
-    for story in generate(6, 200):
+    for story in generate(6, 400):
         for fact in story.facts:
             assert story.text.startswith(fact.prefix + fact.answer)
             assert fact.answer.startswith(" ") and fact.answer not in fact.distractors
@@ -155,9 +155,9 @@ def test_no_list_says_a_word_twice_and_articles_fit():
 def test_bits_per_byte_and_length_stay_in_their_bands():
     stories = list(generate(1, 2_000))
     n_bytes = sum(len(t.text.encode()) for t in stories)
-    assert 0.24 < sum(-t.log2_prob for t in stories) / n_bytes < 0.25
+    assert 0.27 < sum(-t.log2_prob for t in stories) / n_bytes < 0.29
     lengths = [len(t.text.split()) for t in stories]
-    assert 98 < sum(lengths) / len(lengths) < 105 and max(lengths) < 120
+    assert 90 < sum(lengths) / len(lengths) < 98 and max(lengths) < 115
 
 
 def test_enumeration_of_two_coins_is_as_expected():
