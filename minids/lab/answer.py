@@ -22,7 +22,7 @@ def codes(answer: Any) -> list[Any]:
     if inspect.isclass(answer):
         members = [inspect.unwrap(m) for m in vars(answer).values() if callable(m)]
         return [m.__code__ for m in members if hasattr(m, "__code__")]
-    function = getattr(answer, "__func__", answer)
+    function: Any = getattr(answer, "__func__", answer)
     if not hasattr(function, "__code__"):
         function = vars(type(answer)).get("__call__")
     return [function.__code__] if hasattr(function, "__code__") else []

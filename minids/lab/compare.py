@@ -47,9 +47,10 @@ def difference(want: Any, got: Any, tolerance: Tolerance, name: str = "") -> Dif
     name = name or "the result"
     if isinstance(want, Tensor):
         return of_tensors(want, got, tolerance, name)
-    if isinstance(want, (tuple, list, dict)):
-        inside = of_dicts if isinstance(want, dict) else of_sequences
-        return whole(want, got, inside(want, got, tolerance, name))
+    if isinstance(want, dict):
+        return whole(want, got, of_dicts(want, got, tolerance, name))
+    if isinstance(want, (tuple, list)):
+        return whole(want, got, of_sequences(want, got, tolerance, name))
     if isinstance(want, (int, float)) and not isinstance(want, bool):
         return of_numbers(want, got, tolerance, name)
     if kind(want) != kind(got):

@@ -26,6 +26,7 @@ def schedule_cases(generator: torch.Generator) -> Iterator[Case]:
         cfg = TrainConfig(max_steps=20, **changes)
         for step in (0, 1, 4, 10, 16, 19):
             yield Case((step, step / 20, cfg), f"{label}, step {step} of 20")
+        yield Case((19, 0.99, cfg), f"{label}, at the very end")
 
 
 def end_of(cfg, progress):
