@@ -23,7 +23,7 @@ from minids.lab import clinic_run, evidence, panel, progress
 from minids.lab.clinic_run import Curves, Plan
 from minids.nn.rope import rotate_halves
 
-STEPS, SHORT = 80, 25  # of a run; the second where nobody looks (MINIDS_FAST=1)
+STEPS, SHORT = 80, 14  # of a run; the second where nobody looks (MINIDS_FAST=1)
 FOLDER = "clinic"  # in the student's folder
 SPIKE = 10, 6.0  # window and factor of the spike detector
 STARVED = 0.1  # share of a fair load

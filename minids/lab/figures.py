@@ -106,7 +106,7 @@ def sick_and_twin(
 
     load: each expert's visits as a multiple of the fair share. The loss stands above its floor.
     """
-    figure, axes = panels(message, source, rows=2, columns=3, width=8.2, height=4.5)
+    figure, axes = panels(message, source, rows=2, columns=3, width=7.8, height=4.3)
     names = [
         "training loss", "held-out loss", "gradient norm", "step size / weight size",
         "learning rate / peak", "load per expert, 1 = fair",
