@@ -67,7 +67,7 @@ def tell(t: Teller, w: World) -> None:
     hero, friend = opening(t, w)
     belongings(t, w, hero, friend)
     treasure, keeper, goal = wish(t, w, hero)
-    farewell(t, w, hero, friend)
+    farewell(t, w, hero, friend, goal)
     arrival(t, w, hero, goal)
     bargain(t, w, hero, keeper, treasure)
     reckoning(t, w)
@@ -179,7 +179,7 @@ def wish(t: Teller, w: World, hero: Person) -> tuple[Thing, Person, str]:
     return treasure, keeper, goal
 
 
-def farewell(t: Teller, w: World, hero: Person, friend: Person) -> None:
+def farewell(t: Teller, w: World, hero: Person, friend: Person, goal: str) -> None:
     """The friend gives something, or advice."""
     if t.maybe(1, 2):
         thing = w.things_of(friend)[0]
@@ -187,7 +187,8 @@ def farewell(t: Teller, w: World, hero: Person, friend: Person) -> None:
         t.recall(thing.full, "thing", [x.full for x in w.owner], after=',"')
         w.give(thing, hero)
     else:
-        t.word(("Be careful", "Come back soon", "Good luck", "Do not get lost"), ' "', ',"')
+        t.word(("Be careful at", "Come back from", "Good luck at", "Walk slowly to"), ' "', " the")
+        t.recall(goal, "place", [*w.places, *words.PLACES[:4]], after=',"')
     said(t, friend.name)
 
 
@@ -196,7 +197,7 @@ def arrival(t: Teller, w: World, hero: Person, goal: str) -> None:
     t.word(("At last", "Soon", "Before long", "Much later", "One day later"))
     t.say(f" {hero.name}")
     t.word(words.MANNERS, after=" came to the")
-    t.recall(goal, "place", w.places, after=".")
+    t.recall(goal, "place", [*w.places, *words.PLACES[:4]], after=".")
 
 
 def bargain(t: Teller, w: World, hero: Person, keeper: Person, treasure: Thing) -> None:
