@@ -58,12 +58,12 @@ def loss_by_rate(
     for (name, losses), colour in zip(runs.items(), OPTIMIZERS, strict=False):
         ax.plot(rate, losses, "o-", color=colour, linewidth=2)
         best = min(range(len(rate)), key=losses.__getitem__)
-        below = losses[best] == min(map(min, runs.values()))
+        ax.plot(rate[best], losses[best], "o", color=colour, markersize=11)
         ax.annotate(
-            f"{name}, best {losses[best]:.2f} at {rate[best]:g}", (rate[best], losses[best]),
-            xytext=(0, -10 if below else 10), textcoords="offset points", ha="center",
-            va="top" if below else "bottom", fontsize=12, color=colour, fontweight="bold",
+            f"{losses[best]:.2f}", (rate[best], losses[best]), xytext=(0, -10), ha="center",
+            textcoords="offset points", va="top", fontsize=12, color=colour, fontweight="bold",
         )  # fmt: skip
+        label_line(ax, rate[-1], losses[-1], name, colour)
     ax.set_xscale("log")
     ax.set_xticks(rate, [f"{r:g}" for r in rate])
     ax.minorticks_off()
