@@ -53,7 +53,7 @@ def loss_by_rate(
     *, rate: Sequence[float], runs: dict[str, Sequence[float]], message: str, source: str
 ) -> Figure:
     """runs[name][rate]: the last loss over the peak learning rate, one line per optimizer."""
-    x, y = "peak learning rate", "held-out loss at the end, nats per token"
+    x, y = "peak learning rate", "last loss on new text, nats per token"
     figure, ax = panel(message, x=x, y=y, source=source)
     for (name, losses), colour in zip(runs.items(), OPTIMIZERS, strict=False):
         ax.plot(rate, losses, "o-", color=colour, linewidth=2)
