@@ -15,20 +15,25 @@ from minids.generate.settings import Sampling
 
 
 def pick(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """One token per row: logits [b V] → ids [b].
-
-    Inverse of the cumulative distribution at one uniform number per row. The first position whose
-    cumulative mass exceeds it always has mass of its own, so a token that was cut never comes.
-    """
+    """One token per row: logits [b V] → ids [b]."""
     if sampling.greedy:
         return logits.argmax(-1)
     probability = torch.softmax(filter_logits(logits, sampling), dim=-1)  # [b V]
-    mass = probability.double().cumsum(-1)  # [b V]
     uniform = torch.rand(
-        (len(mass), 1), generator=generator, dtype=torch.float64, device=mass.device
+        (len(logits), 1), generator=generator, dtype=torch.float64, device=logits.device
     )
+    return draw(probability, uniform)
+
+
+def draw(probability: Tensor, uniform: Tensor) -> Tensor:
+    """Inverse of the cumulative distribution: probability [b V], uniform [b 1] in [0, 1) → ids [b].
+
+    Rows need not sum to 1. The first position whose cumulative mass exceeds the number always has
+    mass of its own, so a token that was cut never comes.
+    """
+    mass = probability.double().cumsum(-1)  # [b V]
     found = torch.searchsorted(mass, uniform * mass[:, -1:], right=True)[:, 0]  # [b]
-    return found.clamp(max=logits.shape[-1] - 1)  # NaN sorts behind all; logprob_of then shows it
+    return found.clamp(max=mass.shape[-1] - 1)  # NaN sorts behind all; logprob_of then shows it
 
 
 def filter_logits(logits: Tensor, sampling: Sampling) -> Tensor:
