@@ -226,7 +226,7 @@ def swapped(module: Any, name: str, function: Callable[..., Any]) -> Iterator[No
 @contextlib.contextmanager
 def rotating(model: Transformer, rotate: Callable[..., Tensor]) -> Iterator[None]:
     """All layers turn queries and keys by this rule for a while."""
-    layers = [block.self_attn for block in model.layers]
+    layers: list[Any] = [block.self_attn for block in model.layers]
     before = [layer.rotate for layer in layers]
     for layer in layers:
         layer.rotate = rotate
