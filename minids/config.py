@@ -350,7 +350,7 @@ def check_ranges(section: str, config: Any) -> None:
                 ", ".join(meta["choices"]),
                 hint=hint,
             )
-        if "low" in meta and not (math.isfinite(value) and meta["low"] <= value <= meta["high"]):
+        if "low" in meta and not meta["low"] <= value <= meta["high"]:  # NaN is in no range
             raise UserError(f"{section}.{f.name}", f"{value} is out of range", span(meta))
 
 

@@ -1,9 +1,9 @@
 """How a tale goes: the plot of `tales`, told by a Teller in a World.
 
 Somebody wants a thing that another one owns, says farewell to a friend, goes there, bargains, and
-in the end it is told who owns one of the things. Each function tells one part and keeps the world true; later
-parts must respect it. Stories are short, about 113 tokens, because to remember is hard to learn:
-the same plot at twice the length needs several times the training.
+in the end it is told who owns one of the things. Each function tells one part and keeps the world
+true; later parts must respect it. Stories are short, about 115 tokens, because to remember is hard
+to learn: the same plot at twice the length needs several times the training.
 """
 
 from __future__ import annotations

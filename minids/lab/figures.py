@@ -150,3 +150,24 @@ def sick_and_twin(
 
 
 TWIN = COLOUR["held out"], COLOUR["mha"]  # the ill run, the healthy one
+
+
+def tokens_per_pass(
+    *,
+    measured: dict[str, float],
+    reported: tuple[float, float],
+    message: str,
+    source: str,
+) -> Figure:
+    """measured[name]: share of single drafts that stay; the line is what a pass then gives."""
+    x, y = "drafts accepted, %", "tokens per pass of the main model"
+    figure, ax = panel(message, x=x, y=y, source=source)
+    ax.plot([0, 100], [1, 2], color=COLOUR["text"], linewidth=1)
+    ax.axvspan(100 * reported[0], 100 * reported[1], color=COLOUR["gqa"], alpha=0.25, linewidth=0)
+    ax.text(100 * reported[0] - 1, 1.05, "DeepSeek-V3", ha="right", color=COLOUR["text"])
+    for (name, rate), colour in zip(measured.items(), (COLOUR["mla"], COLOUR["mha"]), strict=False):
+        ax.plot([100 * rate], [1 + rate], "o", color=colour, markersize=9)
+        ax.annotate(name, (100 * rate, 1 + rate), xytext=(8, -14), textcoords="offset points")
+    ax.set_xlim(0, 100)
+    ax.set_ylim(1, 2)
+    return figure

@@ -32,14 +32,25 @@ def exact(model):
 
 
 def agreeing(model):
-    """The same with modules that pass the main state on, so that some drafts are accepted."""
+    """The same with drafts that are near the truth: the newest token alone says what follows.
+
+    The module's block adds nothing and it passes the embedding on; the main blocks add little."""
     with torch.no_grad():
+        for block in model.layers:
+            block.self_attn.o_proj.weight *= 0.3
+            scale_down(block, 0.3)
         for module in model.mtp:
             module.self_attn.o_proj.weight.zero_()
-            for name, weight in module.mlp.named_parameters():
-                if "down" in name:
-                    weight.zero_()
+            scale_down(module, 0)
+            d = module.eh_proj.weight.shape[0]
+            module.eh_proj.weight.copy_(torch.cat((torch.eye(d), torch.zeros(d, d)), dim=1))
     return model
+
+
+def scale_down(block, factor):
+    for name, weight in block.mlp.named_parameters():
+        if "down" in name:
+            weight *= factor
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=len)
