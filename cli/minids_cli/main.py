@@ -27,6 +27,8 @@ COMMANDS = {
     "export": "write a run in the Hugging Face layout",
     "import": "read a Hugging Face folder into a run",
     "inspect": "count parameters, FLOPs and bytes of a preset, run or folder",
+    "cost": "what training and serving cost: published bills, open systems side by side",
+    "claims": "popular claims about DeepSeek against sources and arithmetic",
     "bench": "measure speed side by side with a peer",
     "config": "list, show and compare configurations",
     "data": "list, show and prepare data",
