@@ -53,6 +53,24 @@ def attend_short(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return rearrange(out, "(b h) s v -> b s h v", h=h)
 
 
+def attend_grouped(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None
+) -> Tensor:
+    """`attend` for g key and value heads, each read by h/g neighbouring query heads.
+
+    q [b s h n], k [b t g n], v [b t g v] → [b s h v]. A single query lets the heads of a group be
+    that many queries of one head, so nothing is copied: with h = 16, g = 1 and 4,096 tokens on one
+    core 0.5 ms instead of 43.
+    """
+    g = k.shape[2]
+    if q.shape[1] == 1 and q.shape[2] > g:
+        mask = visible(1, k.shape[1], None, q.device) if mask is None else mask
+        q = rearrange(q, "b 1 (g share) n -> b share g n", g=g)
+        return rearrange(attend(q, k, v, scale, mask), "b share g v -> b 1 (g share) v")
+    k, v = (repeat(x, "b t g n -> b t (g share) n", share=q.shape[2] // g) for x in (k, v))
+    return attend(q, k, v, scale, mask)
+
+
 def attend_by_hand(
     q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None
 ) -> Tensor:
@@ -108,7 +126,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rope: Rope, mask: Tensor | None = None, cache: LayerCache | None = None
     ) -> Tensor:
-        n, share = self.cfg.head_dim, self.cfg.num_attention_heads // self.cfg.num_key_value_heads
+        n = self.cfg.head_dim
         q = rearrange(self.q_proj(x), "b s (h n) -> b s h n", n=n)
         k = rearrange(self.k_proj(x), "b s (g n) -> b s g n", n=n)
         v = rearrange(self.v_proj(x), "b s (g n) -> b s g n", n=n)
@@ -117,10 +135,7 @@ class Attention(nn.Module):
         q, k = self.rotate(q, rope), self.rotate(k, rope)
         if cache is not None:
             k, v = cache.append(k, v)
-        if share > 1:
-            k = repeat(k, "b t g n -> b t (g share) n", share=share)
-            v = repeat(v, "b t g n -> b t (g share) n", share=share)
-        out = attend(q, k, v, self.scale, mask)
+        out = attend_grouped(q, k, v, self.scale, mask)
         return self.o_proj(rearrange(out, "b s h n -> b s (h n)"))
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:

@@ -8,11 +8,11 @@ c kv_lora_rank, q q_lora_rank.  (DeepSeek-V2 §2.1, equations 9–19)
 """
 
 import torch
-from einops import rearrange, repeat
+from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
 
 from minids.config import ModelConfig
-from minids.nn.attention import attend
+from minids.nn.attention import attend, causal_softmax
 from minids.nn.cache import LayerCache
 from minids.nn.linear import Linear
 from minids.nn.norm import RMSNorm
@@ -42,12 +42,49 @@ def attend_expanded(
     return attend(q, k, v, scale, mask)
 
 
+def attend_absorbed(
+    q_nope: Tensor,
+    q_rope: Tensor,
+    c: Tensor,
+    k_rope: Tensor,
+    kv_b: Linear,
+    scale: float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """As decoded: the same sums in another order, so no latent is ever expanded.  → [b s h v]
+
+    Takes what `attend_expanded` takes. Every head reads the same t·(c+r) numbers: multi-query
+    attention with one wide head. The scale stays that of n + r channels. (DeepSeek-V2 §2.1.2)
+    """
+    h, n = q_nope.shape[2:]
+    weight = rearrange(kv_b.weight.to(c.dtype), "(h w) c -> h w c", h=h)
+    w_k, w_v = weight[:, :n], weight[:, n:]  # [h n c], [h v c] per head: keys first
+    q_c = einsum(q_nope, w_k, "b s h n, h n c -> b s h c")  # W_UK moves into the query …
+    score = einsum(q_c, c, "b s h c, b t c -> b h s t")
+    score = score + einsum(q_rope, k_rope, "b s h r, b t r -> b h s t")
+    attn = causal_softmax(score * scale, mask)  # [b h s t]
+    out_c = einsum(attn, c, "b h s t, b t c -> b s h c")
+    return einsum(out_c, w_v, "b s h c, h v c -> b s h v")  # … and W_UV behind the sum
+
+
+def absorbing_pays(s: int, t: int, cfg: ModelConfig) -> bool:
+    """Whether s new tokens that look at t multiply less when absorbed; without a past never.
+
+    Expanding costs c·(n+v) per head and token looked at, absorbing the same per query and
+    2c−n−v more per pair. Over a long past V3 gains up to 170 queries: decoding and drafts, not
+    prompts.
+    """
+    c, w = cfg.kv_lora_rank, cfg.qk_nope_head_dim + cfg.v_head_dim
+    return s < t and (t - s) * c * w > s * t * (2 * c - w)
+
+
 class MLA(nn.Module):
     """x [b s d] → [b s d].
 
     q_lora_rank 0 replaces the query latent by one matrix (V2-Lite). `use_qk_norm` is ours: it norms
     each query head and the shared rotated key. Together with the latent's own norm all that enters
     a score is then bounded, as in V4, and the keys can still be absorbed into the query.
+    `absorb` says which form attends; None, as built, takes the one that multiplies less.
     """
 
     def __init__(self, cfg: ModelConfig) -> None:
@@ -55,6 +92,7 @@ class MLA(nn.Module):
         d, h = cfg.hidden_size, cfg.num_attention_heads
         n, r, v = cfg.qk_nope_head_dim, cfg.qk_rope_head_dim, cfg.v_head_dim
         self.cfg, self.scale = cfg, softmax_scale(cfg)
+        self.absorb: bool | None = None
         self.rotate = rotate_pairs if cfg.rope_interleave else rotate_halves
         if cfg.q_lora_rank:
             self.q_a_proj = Linear(d, cfg.q_lora_rank)
@@ -77,7 +115,11 @@ class MLA(nn.Module):
         c, k_rope = self.latents(x, rope)
         if cache is not None:
             c, k_rope = cache.append(c, k_rope)
-        out = attend_expanded(q_nope, q_rope, c, k_rope, self.kv_b_proj, self.scale, mask)
+        absorb = absorbing_pays(x.shape[1], c.shape[1], self.cfg)
+        if self.absorb is not None:
+            absorb = self.absorb
+        form = attend_absorbed if absorb else attend_expanded
+        out = form(q_nope, q_rope, c, k_rope, self.kv_b_proj, self.scale, mask)
         return self.o_proj(rearrange(out, "b s h v -> b s (h v)"))
 
     def queries(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:

@@ -147,6 +147,7 @@ def run(cfg):
     with torch.no_grad():
         cache = Cache(cfg.num_hidden_layers)
         model(tokens, mask=tokens > 3, cache=cache)
+        model(tokens[:, :1], cache=cache)
         model(tokens[:1, :1])
     model.compute_dtype = torch.bfloat16
     model.loss(SimpleNamespace(tokens=tokens, labels=tokens)).total.backward()

@@ -1,8 +1,16 @@
 import pytest
 import torch
+from einops import repeat
 
 from minids.nn import attention
-from minids.nn.attention import Attention, attend, attend_by_hand, attend_short, visible
+from minids.nn.attention import (
+    Attention,
+    attend,
+    attend_by_hand,
+    attend_grouped,
+    attend_short,
+    visible,
+)
 from minids.nn.cache import LayerCache
 from minids.nn.rope import rope_tables
 
@@ -64,6 +72,30 @@ def test_a_query_that_sees_nothing_gets_zero_and_finite_gradients(rule):
     assert out[1].abs().max() == 0
     assert out[0, 2:].abs().min() > 0
     assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize(("s", "t"), [(1, 1), (1, 9), (9, 9), (2, 5)])
+@pytest.mark.parametrize("g", [1, 2, 6])
+@pytest.mark.parametrize("padded", [False, True])
+def test_grouped_heads_are_repeated_heads(s, t, g, padded):
+    """Heads 0 … h/g − 1 read the first key head: torch's enable_gqa says so too."""
+    q, _, _ = qkv(2, s, t, h=6)
+    _, k, v = qkv(2, s, t, h=g)
+    real = torch.rand(2, t, generator=torch.Generator().manual_seed(0)) > 0.3
+    mask = visible(s, t, real, torch.device("cpu")) if padded else None
+    got = value_and_gradients(attend_grouped, [q, k, v], 0.3, mask)
+
+    def repeated(q, k, v):
+        k, v = (repeat(x, "b t g n -> b t (g share) n", share=6 // g) for x in (k, v))
+        return attend_by_hand(q, k, v, 0.3, mask)
+
+    for mine, yours in zip(got, value_and_gradients(repeated, [q, k, v]), strict=True):
+        torch.testing.assert_close(mine, yours, rtol=0, atol=1e-12)
+    if s == 1 and not padded:
+        fused = torch.nn.functional.scaled_dot_product_attention
+        ours = got[0].transpose(1, 2)
+        args = (x.transpose(1, 2) for x in (q, k, v))
+        torch.testing.assert_close(ours, fused(*args, scale=0.3, enable_gqa=True))
 
 
 def rope_of(cfg, s):

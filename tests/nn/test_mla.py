@@ -1,10 +1,11 @@
 import pytest
 import torch
-from einops import einsum, rearrange
 
-from minids.nn.attention import causal_softmax
+from minids import config
+from minids.nn import mla
+from minids.nn.attention import visible
 from minids.nn.cache import LayerCache
-from minids.nn.mla import MLA, attend_expanded
+from minids.nn.mla import MLA
 from minids.nn.rope import rope_tables
 
 VARIANTS = pytest.mark.parametrize(
@@ -45,24 +46,62 @@ def test_a_token_costs_one_latent_and_one_key_whatever_the_heads(tiny_model, cha
     assert (c.shape, k_rope.shape) == ((2, 9, 18), (2, 9, 8))
 
 
-@VARIANTS
+YARN = {"rope_type": "yarn", "rope_factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0}
+
+
+@pytest.mark.parametrize("changes", [{}, YARN, {"use_qk_norm": True}, {"v_head_dim": 22} | YARN])
+@pytest.mark.parametrize("padded", [False, True])
 @torch.no_grad()
-def test_the_absorbed_form_gives_the_same_from_the_same_cache(tiny_model, changes):
-    """W_UK moves into the query and W_UV behind the sum: what decoding will do."""
+def test_the_absorbed_form_is_the_expanded_one(tiny_model, changes, padded):
+    """All at once, in parts from a cache, with padding on the left."""
     cfg = tiny_model(**changes)
     layer, x = layer_of(cfg), torch.randn(2, 9, 42, dtype=torch.float64)
-    rope = rope_of(cfg, 0, 9)
-    (q_nope, q_rope), (c, k_rope) = layer.queries(x, rope), layer.latents(x, rope)
-    want = attend_expanded(q_nope, q_rope, c, k_rope, layer.kv_b_proj, layer.scale)
-    weight = rearrange(layer.kv_b_proj.weight, "(h w) c -> h w c", h=3)
-    w_k, w_v = weight.split([cfg.qk_nope_head_dim, cfg.v_head_dim], dim=1)
-    q_c = einsum(q_nope, w_k, "b s h n, h n c -> b s h c")
-    score = einsum(q_c, c, "b s h c, b t c -> b h s t")
-    score = score + einsum(q_rope, k_rope, "b s h r, b t r -> b h s t")
-    attn = causal_softmax(score * layer.scale)
-    out_c = einsum(attn, c, "b h s t, b t c -> b s h c")
-    got = einsum(out_c, w_v, "b s h c, h v c -> b s h v")
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    real = torch.arange(9) >= torch.tensor([[0], [3]]) if padded else None
+
+    def run(absorb, parts):
+        layer.absorb, cache, out = absorb, LayerCache(), []
+        for start, end in parts:
+            mask = None if real is None else visible(end - start, end, real[:, :end], x.device)
+            out.append(layer(x[:, start:end], rope_of(cfg, start, end), mask, cache))
+        return torch.cat(out, dim=1)
+
+    want = run(False, [(0, 9)])
+    for parts in ([(0, 9)], [(0, 5), (5, 6), (6, 7), (7, 9)]):
+        torch.testing.assert_close(run(True, parts), want, rtol=0, atol=1e-12)
+        torch.testing.assert_close(run(None, parts), want, rtol=0, atol=1e-12)
+
+
+def test_both_forms_have_the_same_gradients(tiny_model):
+    cfg = tiny_model()
+    layer, x = layer_of(cfg), torch.randn(2, 5, 42, dtype=torch.float64)
+    grads = []
+    for layer.absorb in (False, True):
+        layer.zero_grad()
+        layer(x, rope_of(cfg, 0, 5)).square().sum().backward()
+        grads.append([p.grad.clone() for p in layer.parameters()])
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-10)
+
+
+def test_absorbing_pays_where_it_multiplies_less(tiny_model, monkeypatch):
+    cfg = tiny_model()
+    layer, used = layer_of(cfg), []
+    for name in ("attend_absorbed", "attend_expanded"):
+        rule = getattr(mla, name)
+        spy = lambda *args, name=name, rule=rule: used.append(name[7:]) or rule(*args)  # noqa: E731
+        monkeypatch.setattr(mla, name, spy)
+    cache, x = LayerCache(), torch.randn(1, 60, 42, dtype=torch.float64)
+    parts = {(0, 1): "expanded", (1, 2): "absorbed", (2, 30): "expanded", (30, 31): "absorbed"}
+    parts |= {(31, 40): "absorbed", (40, 60): "expanded"}
+    for start, end in parts:
+        layer(x[:, start:end], rope_of(cfg, start, end), None, cache)
+    layer(x, rope_of(cfg, 0, 60))
+    assert used == [*parts.values(), "expanded"]
+
+
+def test_absorbing_pays_for_v3_up_to_170_queries():
+    v3 = config.load("deepseek-v3").model
+    assert mla.absorbing_pays(1, 2, v3) and mla.absorbing_pays(170, 10**6, v3)
+    assert not mla.absorbing_pays(171, 10**6, v3) and not mla.absorbing_pays(1, 1, v3)
 
 
 @torch.no_grad()
