@@ -1,0 +1,1 @@
+"""Eight bits and fewer: number formats, scales, accumulation, linear layers, kernels."""
