@@ -1,10 +1,11 @@
 """Measure speed side by side: minids and a peer take turns on this machine, in fresh processes.
 
-train    a training step of a small DeepSeek-V3      against transformers
-moe      one expert layer, forward and backward      against transformers
-decode   tokens with a cache, batch 1 and 16         against transformers' generate
-quality  seconds until a loss on a text (--data)     against a nanoGPT checkout (--against PATH)
-all      train, moe and decode
+train      a training step of a small DeepSeek-V3    against transformers
+moe        one expert layer, forward and backward    against transformers
+decode     tokens with a cache, batch 1 and 16       against transformers' generate
+attention  MHA, GQA, MQA, MLA expanded and absorbed  against each other; also on a GPU
+quality    seconds until a loss on a text (--data)   against a nanoGPT checkout (--against PATH)
+all        train, moe and decode
 
 A figure above 1 in the ratio column: minids is faster. The ceiling is what the ratio could be if
 the matrix products alone filled the time.
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from minids.errors import UserError
-from minids_cli import show
+from minids_cli import bench_attention, show
 
 SPEED = ("train", "moe", "decode")
-WHAT = (*SPEED, "quality", "all")
+WHAT = (*SPEED, "attention", "quality", "all")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +48,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--receipt", metavar="FILE", help="also write the whole result to FILE, as JSON"
     )
-    group = parser.add_argument_group("quality")
-    group.add_argument("--data", metavar="FILE", help="a text file; its last tenth is held out")
+    group = parser.add_argument_group("quality, attention")
     group.add_argument(
-        "--config", metavar="C", help="preset or TOML file (default: shakespeare-char)"
+        "--config",
+        metavar="C",
+        help="preset or TOML file (default: shakespeare-char; for attention deepseek-v2-lite, "
+        "deepseek-v3 on a GPU)",
     )
     group.add_argument(
         "--set", metavar="K=V", action="append", default=[], help="change a field of it"
     )
+    group = parser.add_argument_group("attention")
+    group.add_argument("--device", metavar="D", help="cpu or cuda (default: cuda if there is one)")
+    group = parser.add_argument_group("quality")
+    group.add_argument("--data", metavar="FILE", help="a text file; its last tenth is held out")
     group.add_argument(
         "--budgets",
         metavar="S,S",
@@ -67,6 +74,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Validate without torch, measure, show."""
+    if args.device is not None and args.what != "attention":
+        raise UserError("--device", f"given with bench {args.what}", "bench attention only")
     measure = quality(args) if args.what == "quality" else speed(args)
     receipt = receipt_path(args.receipt)
     found = measure()
@@ -87,8 +96,10 @@ def speed(args: argparse.Namespace):
     from minids.bench.harness import find_peer
 
     for flag in ("data", "config", "budgets"):
-        if getattr(args, flag) is not None:
+        if getattr(args, flag) is not None and (args.what, flag) != ("attention", "config"):
             raise UserError(f"--{flag}", f"given with bench {args.what}", "bench quality only")
+    if args.what == "attention":
+        return bench_attention.prepare(args, plan_of(args, None))
     peer = find_peer(args.against)
     plan = plan_of(args, peer)
 
@@ -202,6 +213,9 @@ def draw(report: dict[str, Any]) -> None:
     )
     if report["bench"] == "quality":
         draw_quality(report, note)
+        return
+    if report["bench"] == "attention":
+        bench_attention.draw(report, note)
         return
     peer = report["peer"]
     columns = ["case", f">minids {report['cases'][0]['unit']}" if report["cases"] else ">minids"]
