@@ -1,0 +1,1 @@
+"""Reasoning: tasks with verifiers, supervised tuning, rollouts, GRPO, distillation, test time."""
