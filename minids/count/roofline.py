@@ -53,11 +53,14 @@ def least_seconds(work: Work, rates: Rates) -> float:
     return max(work.flops / rates.flops_per_s, work.moved_bytes / rates.bytes_per_s)
 
 
-def decode(cfg: ModelConfig, context: int = 0, dtype: str = "bfloat16") -> Work:
-    """One token of one sequence: all active weights are read, and the whole cache."""
+def decode(cfg: ModelConfig, context: int = 0, dtype: str = "bfloat16", sequences: int = 1) -> Work:
+    """One token of each sequence: active weights are read once for all, every cache once.
+
+    Experts are counted as if all sequences chose the same: more are read when they do not.
+    """
     read = count(cfg).active * memory.size_of(dtype)
-    cached = memory.kv_cache(cfg, context, dtype=dtype) if context else 0.0
-    return Work(flops.decode(cfg, context), read + cached)
+    cached = memory.kv_cache(cfg, context, sequences, dtype) if context else 0.0
+    return Work(sequences * flops.decode(cfg, context), read + cached)
 
 
 def training_step(cfg: ModelConfig, tokens: int, s: int, optimizer: str = "muon") -> Work:

@@ -63,3 +63,11 @@ def test_training_v3_is_bound_by_arithmetic_and_takes_21_of_its_54_days_at_least
     without_mtp = step.flops * flops.training(V3) / flops.training(V3, with_mtp=True)
     days = without_mtp / tokens * 14.8e12 / (2048 * H800.flops_per_s) / 86_400
     assert days == pytest.approx(0.391 * 54.2, rel=2e-3)
+
+
+def test_sequences_share_the_weights_but_not_the_cache():
+    v3 = config.load("deepseek-v3").model
+    one, eight, fresh = decode(v3, 4096), decode(v3, 4096, sequences=8), decode(v3)
+    assert eight.flops == 8 * one.flops
+    assert eight.moved_bytes - one.moved_bytes == 7 * 4096 * 70_272
+    assert one.moved_bytes - fresh.moved_bytes == 4096 * 70_272
