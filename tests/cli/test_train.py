@@ -27,10 +27,8 @@ def run(minids):
 
 
 def test_a_run_says_what_it_should_and_leaves_what_it_should(minids, run):
-    assert (
-        f"expected ln V = {math.log(load(str(minids.place / 'run/config.toml')).model.vocab_size):.3f}"
-        in run.out
-    )
+    vocabulary = load(str(minids.place / "run/config.toml")).model.vocab_size
+    assert f"expected ln V = {math.log(vocabulary):.3f}" in run.out
     assert "exact entropy of the held-out text" in run.out
     assert not run.err
     place = minids.place / "run"
