@@ -270,7 +270,12 @@ class TrainConfig:
     log_every: int = bounded(10, 1, 1 << 30, "steps between printed lines")
     sample_every_seconds: float = bounded(5.0, 0.0, 1e6, "between live samples; 0 means none")
     precision: str = one_of(
-        "auto", "auto float32 bfloat16", "of matrix products; auto asks the machine"
+        "auto",
+        "auto float32 bfloat16 fp8 fp8-sim",
+        "of matrix products; auto asks the machine, fp8-sim simulates fp8 anywhere",
+    )
+    moment_dtype: str = one_of(
+        "float32", "float32 bfloat16", "of optimizer moments; DeepSeek-V3: bfloat16"
     )
     threads: int = bounded(0, 0, 1_024, "of each worker; 0 asks the machine")
     workers: int = bounded(0, 0, 64, "one-thread data-parallel processes; 0 asks the machine")

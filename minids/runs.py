@@ -116,7 +116,7 @@ def trained_in(folder: Path, device: str) -> torch.dtype:
 
     try:
         machine = json.loads((folder / "run.json").read_text(encoding="utf-8"))["machine"]
-        same = machine["device"] == device and machine["precision"] == "bfloat16"
+        same = machine["device"] == device and machine["precision"] != "float32"
     except (OSError, ValueError, KeyError, TypeError):
         return torch.float32
     return torch.bfloat16 if same else torch.float32

@@ -8,6 +8,8 @@ Axes: T tokens, k experts per token, R rows (visits, see dispatch), d hidden_siz
 f expert width.
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import einsum
 from torch import Tensor, nn
@@ -16,14 +18,16 @@ from torch.nn import functional as F
 
 from minids.nn.dispatch import ALIGN, FromExperts, ToExperts, lay_out, weights_of_rows
 
+Grouped = Callable[[Tensor, Tensor, list[int]], Tensor]  # see `grouped_linear`
 FEW_VISITS = 8  # up to this many visits without gradient, fetching weights beats sorting tokens
 
 
 class Experts(nn.Module):
-    """Weights of all routed experts, stacked."""
+    """Weights of all routed experts, stacked; `grouped` multiplies sorted rows by them."""
 
     def __init__(self, n_experts: int, width: int, hidden: int) -> None:
         super().__init__()
+        self.grouped: Grouped = grouped_linear
         gate_up = torch.empty(n_experts, 2 * hidden, width).normal_(std=width**-0.5)
         down = torch.empty(n_experts, width, hidden).normal_(std=hidden**-0.5)
         self.gate_up_proj, self.down_proj = nn.Parameter(gate_up), nn.Parameter(down)
@@ -33,7 +37,7 @@ class Experts(nn.Module):
         weights = self.gate_up_proj, self.down_proj
         if expert.numel() <= FEW_VISITS and not torch.is_grad_enabled():
             return experts_gathered(x, expert, gate, *weights)
-        return experts_sorted(x, expert, gate, load, *weights)
+        return experts_sorted(x, expert, gate, load, *weights, grouped=self.grouped)
 
 
 def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -48,19 +52,28 @@ def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down:
 
 
 def experts_sorted(
-    x: Tensor, expert: Tensor, gate: Tensor, load: Tensor, gate_up: Tensor, down: Tensor
+    x: Tensor,
+    expert: Tensor,
+    gate: Tensor,
+    load: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    *,
+    grouped: Grouped | None = None,
 ) -> Tensor:
     """The same sum in 2·e solid matrix products instead of e gathers and scatters.
 
     x [T d], expert and gate [T k], load [e] visits per expert → [T d]. Rows are weighted before the
     last product, where they are narrow. Answers are summed in a fixed order, so equal runs give
-    equal bits (an index_add on several threads does not).
+    equal bits (an index_add on several threads does not). `grouped`: a `grouped_linear` of another
+    precision.
     """
+    multiply = grouped or grouped_linear
     layout = lay_out(expert, load, align=ALIGN if x.dtype == torch.bfloat16 else 1)
     visits = ToExperts.apply(x, layout)  # [R d]
-    hidden = swiglu(grouped_linear(visits, gate_up, layout.rows))  # [R f]
+    hidden = swiglu(multiply(visits, gate_up, layout.rows))  # [R f]
     weight = weights_of_rows(gate, layout).to(x.dtype)  # [R]
-    answer = grouped_linear(hidden * weight[:, None], down, layout.rows)  # [R d]
+    answer = multiply(hidden * weight[:, None], down, layout.rows)  # [R d]
     return FromExperts.apply(answer, layout)
 
 

@@ -58,7 +58,11 @@ class Muon:
     """Momentum and update of all matrices, grouped by shape."""
 
     def __init__(
-        self, named: list[tuple[str, Tensor]], momentum: float, dtype: torch.dtype
+        self,
+        named: list[tuple[str, Tensor]],
+        momentum: float,
+        dtype: torch.dtype,
+        moments: torch.dtype | None = None,
     ) -> None:
         self.momentum, self.dtype = momentum, dtype
         self.groups: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
@@ -66,7 +70,7 @@ class Muon:
             m, n = as_matrices(weight.detach(), name).shape[1:]
             self.groups.setdefault((m, n), []).append((name, weight))
         self.buffers = {
-            shape: torch.zeros_like(stacked([(n, w.detach()) for n, w in members]))
+            shape: torch.zeros_like(stacked([(n, w.detach()) for n, w in members]), dtype=moments)
             for shape, members in self.groups.items()
         }
 
@@ -75,7 +79,10 @@ class Muon:
         """w ← w − lr · (0.2 √max(m, n) · orthogonal(g + μ M) + weight_decay · w), M ← μ M + g"""
         for shape, members in self.groups.items():
             grad = stacked([(name, grad_of(weight)) for name, weight in members])  # [N m n]
-            buffer = self.buffers[shape].mul_(self.momentum).add_(grad)
+            kept = self.buffers[shape]
+            buffer = kept.to(grad.dtype).mul_(self.momentum).add_(grad)  # itself, if so kept
+            if buffer is not kept:
+                kept.copy_(buffer)
             update = self.shared(grad.add_(buffer, alpha=self.momentum), comm)
             start = 0
             for name, weight in members:

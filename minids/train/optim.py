@@ -3,7 +3,8 @@
 Embedding, output head, norms, biases and the router's centroids go to AdamW (each row there is a
 thing of its own), all other matrices to Muon, as in Moonlight and DeepSeek-V4 (§4.2). Written here
 and not taken from torch.optim because that is what the lesson is about, because torch's Muon takes
-no stacked experts, and because importing torch.optim costs a second. Moments are float32.
+no stacked experts, and because importing torch.optim costs a second. Moments are float32 or,
+as DeepSeek-V3 keeps them, bfloat16.
 """
 
 from __future__ import annotations
@@ -24,12 +25,19 @@ def belongs_to_adamw(name: str, weight: Tensor) -> bool:
 class AdamW:
     """Adam with decoupled weight decay on matrices only (arXiv 1711.05101), all tensors at once."""
 
-    def __init__(self, named: list[tuple[str, Tensor]], beta1: float, beta2: float, eps: float):
+    def __init__(
+        self,
+        named: list[tuple[str, Tensor]],
+        beta1: float,
+        beta2: float,
+        eps: float,
+        moments: torch.dtype | None = None,
+    ) -> None:
         self.names = [name for name, _ in named]
         self.weights = [weight for _, weight in named]
         self.beta1, self.beta2, self.eps, self.steps = beta1, beta2, eps, 0
-        self.mean = [torch.zeros_like(w) for w in self.weights]
-        self.square = [torch.zeros_like(w) for w in self.weights]
+        self.mean = [torch.zeros_like(w, dtype=moments) for w in self.weights]
+        self.square = [torch.zeros_like(w, dtype=moments) for w in self.weights]
         self.decayed = [w for w in self.weights if w.ndim >= 2]
 
     @torch.no_grad()
@@ -39,16 +47,27 @@ class AdamW:
             return
         self.steps += 1
         grads = [grad_of(w) for w in self.weights]
-        torch._foreach_lerp_(self.mean, grads, 1 - self.beta1)
-        torch._foreach_mul_(self.square, self.beta2)
-        torch._foreach_addcmul_(self.square, grads, grads, value=1 - self.beta2)
-        root = torch._foreach_sqrt(self.square)
+        mean, square = wide(self.mean, grads), wide(self.square, grads)
+        torch._foreach_lerp_(mean, grads, 1 - self.beta1)
+        torch._foreach_mul_(square, self.beta2)
+        torch._foreach_addcmul_(square, grads, grads, value=1 - self.beta2)
+        root = torch._foreach_sqrt(square)
         torch._foreach_mul_(root, (1 - self.beta2**self.steps) ** -0.5)
         torch._foreach_add_(root, self.eps)
         if self.decayed:
             torch._foreach_mul_(self.decayed, 1 - lr * weight_decay)
         size = -lr / (1 - self.beta1**self.steps)
-        torch._foreach_addcdiv_(self.weights, self.mean, root, value=size)
+        torch._foreach_addcdiv_(self.weights, mean, root, value=size)
+        if mean is not self.mean:  # rounded where they are kept, never while they are used
+            torch._foreach_copy_(self.mean, mean)
+            torch._foreach_copy_(self.square, square)
+
+
+def wide(moments: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+    """Moments in the gradients' dtype; themselves if they are in it."""
+    if not moments or moments[0].dtype == grads[0].dtype:
+        return moments
+    return [m.to(g.dtype) for m, g in zip(moments, grads, strict=True)]
 
 
 class Optimizer:
@@ -60,8 +79,9 @@ class Optimizer:
         for name, weight in model.named_parameters():
             alone = cfg.optimizer == "adamw" or belongs_to_adamw(name, weight)
             (by_number if alone else by_matrix).append((name, weight))
-        self.adamw = AdamW(by_number, cfg.beta1, cfg.beta2, cfg.adam_eps)
-        self.muon = Muon(by_matrix, cfg.momentum, muon_dtype)
+        kept = {"moments": torch.bfloat16} if cfg.moment_dtype == "bfloat16" else {}
+        self.adamw = AdamW(by_number, cfg.beta1, cfg.beta2, cfg.adam_eps, **kept)
+        self.muon = Muon(by_matrix, cfg.momentum, muon_dtype, **kept)
 
     def step(self, lr_factor: float, comm: Solo) -> None:
         """One update of every parameter from its `.grad`."""

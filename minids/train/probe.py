@@ -18,6 +18,7 @@ import torch
 
 from minids.config import TrainConfig
 from minids.errors import UserError
+from minids.train.precision import check_fp8
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,22 @@ class Machine:
     """How a run uses its machine; recorded in the run and kept on resume."""
 
     device: str
-    precision: str  # float32 or bfloat16, of matrix products
+    precision: str  # float32, bfloat16, fp8 or fp8-sim, of matrix products
     threads: int  # of each worker
     workers: int  # data-parallel processes
     reason: str
 
     @property
     def dtype(self) -> torch.dtype:
-        """The torch name of `precision`."""
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        """In what everything runs that is not kept in float32; FP8 layers take and give it."""
+        return torch.float32 if self.precision == "float32" else torch.bfloat16
 
 
 def choose(cfg: TrainConfig, refresh: bool = False) -> Machine:
     """The machine's choices where the config says auto or 0, the config's elsewhere."""
     device = pick_device(cfg.device)
+    if cfg.precision == "fp8":
+        check_fp8(device)
     if device != "cpu":
         return choose_gpu(cfg, device)
     rates = measure(refresh)

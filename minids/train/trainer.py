@@ -26,6 +26,7 @@ from minids.train import checkpoint, events, faults, folder, saving
 from minids.train.comm import Solo
 from minids.train.guard import Guard, RouterWatch
 from minids.train.optim import Optimizer
+from minids.train.precision import FP8, recipe_of, to_fp8
 from minids.train.probe import Machine
 from minids.train.schedule import lr_factor
 from minids.train.step import Gradients, StepReport, clip, gradient
@@ -66,6 +67,8 @@ class Trainer:
         self.model.init_weights(torch.Generator().manual_seed(self.cfg.train.seed))
         self.model.to(self.machine.device)
         self.model.compute_dtype = self.machine.dtype
+        if self.machine.precision in FP8:
+            to_fp8(self.model, recipe_of(self.machine.precision))
         self.gradients = Gradients(self.model)
         self.optimizer = Optimizer(self.model, self.cfg.train, self.machine.dtype)
         self.batches = self.data.train(
