@@ -4,6 +4,7 @@ train      a training step of a small DeepSeek-V3    against transformers
 moe        one expert layer, forward and backward    against transformers
 decode     tokens with a cache, batch 1 and 16       against transformers' generate
 attention  MHA, GQA, MQA, MLA expanded and absorbed  against each other; also on a GPU
+plan       step time and peak memory                 against what minids plan predicts
 quality    seconds until a loss on a text (--data)   against a nanoGPT checkout (--against PATH)
 all        train, moe and decode
 
@@ -22,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from minids.errors import UserError
-from minids_cli import bench_attention, show
+from minids_cli import bench_attention, bench_plan, show
 
 SPEED = ("train", "moe", "decode")
-WHAT = (*SPEED, "attention", "quality", "all")
+WHAT = (*SPEED, "attention", "plan", "quality", "all")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +101,8 @@ def speed(args: argparse.Namespace):
             raise UserError(f"--{flag}", f"given with bench {args.what}", "bench quality only")
     if args.what == "attention":
         return bench_attention.prepare(args, plan_of(args, None))
+    if args.what == "plan":
+        return bench_plan.prepare(plan_of(args, None))
     peer = find_peer(args.against)
     plan = plan_of(args, peer)
 
@@ -213,6 +216,9 @@ def draw(report: dict[str, Any]) -> None:
     )
     if report["bench"] == "quality":
         draw_quality(report, note)
+        return
+    if report["bench"] == "plan":
+        bench_plan.draw(report, note)
         return
     if report["bench"] == "attention":
         bench_attention.draw(report, note)

@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "write a run in the Hugging Face layout",
     "import": "read a Hugging Face folder into a run",
     "inspect": "count parameters, FLOPs and bytes of a preset, run or folder",
+    "plan": "memory, time, traffic and dollars of a run before it starts",
     "cost": "what training and serving cost: published bills, open systems side by side",
     "claims": "popular claims about DeepSeek against sources and arithmetic",
     "bench": "measure speed side by side with a peer",

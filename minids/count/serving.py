@@ -182,3 +182,40 @@ def largest(is_fast: Callable[[int], bool], most: int) -> tuple[int, str]:
         middle = (low + high) // 2
         low, high = (middle, high) if is_fast(middle) else (low, middle)
     return low, "patience"
+
+
+class Rung(NamedTuple):
+    """One batch size of a deployment: what readers feel and what the operator pays."""
+
+    batch: int
+    step_s: float
+    tokens_per_s: float  # of one reader
+    all_tokens_per_s: float
+    cache_bytes: float
+    memory_bytes: float  # weights and cache, of all devices
+    fits: bool
+    dollars: float  # per million output tokens
+
+
+def ladder(
+    cfg: ModelConfig, machine: Hardware, price: float, at: Assumptions, devices: int
+) -> list[Rung]:
+    """Batches 1, 4, 16, … until the memory is full: latency against throughput."""
+    at, rungs, batch = settled(at), [], 1
+    while True:
+        seconds = step_seconds(cfg, machine, devices, batch, at) / at.decode_use
+        cached = batch * per_answer(cfg, at.context, at.cache_dtype)[1]
+        held = memory.weights(cfg, at.dtype) + cached
+        fits = held <= at.free * devices * machine.memory_bytes
+        rate = batch / seconds
+        dollars = 1e6 * devices * price / HOUR / rate
+        rungs.append(Rung(batch, seconds, 1 / seconds, rate, cached, held, fits, dollars))
+        if not fits or batch >= 1 << 20:
+            return rungs
+        batch *= 4
+
+
+def first_token_s(cfg: ModelConfig, machine: Hardware, at: Assumptions, devices: int) -> float:
+    """A prompt of `context` tokens, alone on the deployment: bound by arithmetic."""
+    rate = devices * machine.flops(at.dtype) * settled(at).prefill_use
+    return flops.prefill(cfg, at.context) / rate

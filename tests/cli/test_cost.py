@@ -44,3 +44,22 @@ def test_one_claim_shows_its_inputs(minids):
     assert minids("claims", "546-percent").code == 2
     rows = [json.loads(line) for line in minids("claims", "--json").out.splitlines()]
     assert len(rows) == 13 and all(row["inputs"] for row in rows)
+
+
+def test_a_plan_says_whether_it_fits(minids):
+    found = json.loads(minids("plan", "--config", "node", "--json").out)
+    assert found["fits"] and found["layout"]["gpus"] == 8
+    assert sum(v for k, v in found["memory"].items() if k != "total") == found["memory"]["total"]
+    small = json.loads(minids("plan", "--config", "node", "--gpu", "t4", "--json").out)
+    assert not small["fits"]
+    said = minids("plan", "--config", "deepseek-v3", "--serve", "--gpus", "144", "--gpu", "h800")
+    assert said.code == 0 and "ms/token" in said.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--gpus 7", "--gpu h9", "--use 2", "--schedule zb9", "--set parallel.expert=3", "--dtype fp5"],
+)
+def test_an_impossible_plan_is_one_line_and_code_2(minids, words):
+    said = minids("plan", *words.split())
+    assert said.code == 2 and said.err.count("minids: error:") == 1, said
