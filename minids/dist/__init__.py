@@ -1,0 +1,1 @@
+"""Many processes: layouts, shards, experts, pipelines, on torch.distributed."""
