@@ -17,7 +17,7 @@ from rich.text import Text
 
 from minids.count.params import count
 from minids.train import events
-from minids_cli import drawing, show
+from minids_cli import drawing, picture, show
 from minids_cli.drawing import BLUE, BOLD, GREEN, GREY, ORANGE, PLAIN, RED, Row
 from minids_cli.watch import Plain
 
@@ -55,6 +55,11 @@ class Dashboard(Plain):
         live.transient = False
         live.update(self.picture(), refresh=True)
         live.stop()
+        if path := picture.wanted():
+            name = self.started.cfg.name if self.started else ""
+            width = min(self.console.width, LARGEST[0])
+            title = f"minids train {'--tiny' if name == 'tiny' else f'--config {name}'}"
+            picture.save(path, self.picture().lines, width, title)
         for text in dict.fromkeys(self.warnings):
             self.line(f"warning: {text}")
 
@@ -74,6 +79,7 @@ class Dashboard(Plain):
 
     def on_step(self, e: events.Step) -> None:
         self.last = e
+        self.time_left(e)
         if math.isfinite(e.loss):
             bits = self.bits_per_byte(e.loss)
             self.points = drawing.thin([*self.points, (e.progress, bits)], POINTS)
@@ -260,11 +266,11 @@ class Dashboard(Plain):
         assert start
         if e is None:
             return [Segment(" starting …", GREY)]
-        left = e.elapsed_s * (1 - e.progress) / e.progress if e.progress else 0
+        left = self.time_left(e)
         total = f"/{start.max_steps}" if start.max_steps else ""
         begin = f" step {e.step}{total} "
         end = (
-            f" {e.progress:.0%} · {show.duration(e.elapsed_s)} gone, {show.duration(left)} left"
+            f" {e.progress:.0%} · {show.duration(e.elapsed_s)} gone, {left} left"
             f" · {self.rate:,.0f} tokens/s"
         )
         bar = drawing.progress(e.progress, max(4, width - len(begin) - len(end) - 1))

@@ -10,6 +10,8 @@ from minids import config
 from minids.errors import UserError
 from minids_cli import options, show
 
+SAMPLE_TOKENS = 80  # four lines of the screen
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of `minids train`."""
@@ -152,10 +154,11 @@ def short_sample(model, data) -> str:
     from minids.generate.settings import Sampling
 
     engine = Engine(model, data.tokenizer)
-    room = min(64, model.cfg.max_position_embeddings - 1)
+    room = min(SAMPLE_TOKENS, model.cfg.max_position_embeddings - 1)
     sampling = Sampling(temperature=0.8, top_p=0.95, seed=7)
     done = engine.complete([[data.tokenizer.bos]], sampling, max_new_tokens=room)
-    return show.printable(done[0].text)
+    cut = "" if done[0].stop == "eos" else " …"
+    return show.printable(done[0].text) + cut
 
 
 def nats_to_bpb(loss: float, bytes_per_token: float) -> float:

@@ -26,7 +26,7 @@ class Plain:
 
     def __init__(self) -> None:
         self.started: events.Started | None = None
-        self.bpb = 0.0
+        self.first: tuple[float, float] | None = None  # progress and seconds at the first step
 
     def __call__(self, event: events.Event) -> None:
         """Hear an event."""
@@ -60,16 +60,24 @@ class Plain:
         if e.floor_bpb:
             self.line(f"exact entropy of the held-out text: {e.floor_bpb:.4f} bits per byte")
 
+    def time_left(self, e: events.Step) -> str:
+        """By the pace since the first step heard, which is slow and does not count."""
+        begin, start = self.first = self.first or (e.progress, e.elapsed_s)
+        if e.progress <= begin:
+            return "…" if e.progress < 1 else show.duration(0)
+        pace = (e.elapsed_s - start) / (e.progress - begin)
+        return show.duration(pace * (1 - e.progress))
+
     def on_step(self, e: events.Step) -> None:
         assert self.started
+        left = self.time_left(e)
         every = self.started.cfg.train.log_every
         if e.step % every and e.progress < 1:
             return
-        left = e.elapsed_s * (1 - e.progress) / e.progress if e.progress else 0
         self.line(
             f"step {e.step:>6}  loss {e.loss:7.4f}  bits/byte {self.bits_per_byte(e.loss):6.4f}  "
             f"grad {e.grad_norm:7.3f}  lr {e.lr:.2e}  {e.tokens_per_s:>7,.0f} tokens/s  "
-            f"left {show.duration(left)}" + ("  skipped" if e.skipped else "")
+            f"left {left}" + ("  skipped" if e.skipped else "")
         )
 
     def on_evaluated(self, e: events.Evaluated) -> None:
