@@ -47,6 +47,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", metavar="TEXT", default="", help="cases whose name contains this")
     parser.add_argument(
+        "--peer-settings",
+        metavar="TEXT",
+        default="",
+        help="ways of transformers whose name contains this (default: the best of all is found)",
+    )
+    parser.add_argument(
         "--receipt", metavar="FILE", help="also write the whole result to FILE, as JSON"
     )
     group = parser.add_argument_group("quality, attention")
@@ -170,6 +176,7 @@ def plan_of(args: argparse.Namespace, peer: str | None):
         repeats=int(number("--repeats", args.repeats, 1, 99, whole=True)),
         seconds=number("--seconds", args.seconds, 0.05, 600),
         only=args.only,
+        settings=args.peer_settings,
         tell=tell,
     )
 

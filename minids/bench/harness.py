@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     repeats: int
     seconds: float  # of counted work in each process
     only: str = ""  # cases whose label contains it
+    settings: str = ""  # of the peer, whose name contains it
     tell: Tell = lambda _line: None
 
 
@@ -134,7 +135,12 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
 
 
 def fastest(arms: Sequence[Arm], tell: Tell) -> tuple[Arm, dict[str, float]]:
-    """Every setting once → the best arm and all rates. One that fails has rate 0, unless all do."""
+    """Every setting once → the best arm and all rates. One that fails has rate 0, unless all do.
+
+    Where there is no choice, nothing is run.
+    """
+    if len(arms) == 1:
+        return arms[0], {}
     rates, failure = [], None
     for arm in arms:
         tell(f"trying {arm.name}: {setting(arm)}")

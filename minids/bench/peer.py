@@ -14,6 +14,7 @@ from torch import nn
 
 from minids.bench.harness import Arm, Plan, fastest
 from minids.config import ModelConfig
+from minids.errors import UserError
 
 EXPERTS = ("eager", "grouped_mm", "batched_mm")
 ATTENTION = ("sdpa", "eager")
@@ -119,19 +120,27 @@ def all_settings(attention: tuple[str, ...] = ATTENTION) -> list[dict[str, str]]
     return [{"experts": e, "attention": a} for a in attention for e in EXPERTS]
 
 
+def name_of(settings: dict[str, str]) -> str:
+    """As the report names it."""
+    return ", ".join(settings.values())
+
+
 class Best:
     """Their best setting for each case: all at the first one, then those that were worth it."""
 
     def __init__(self, module: str, plan: Plan, attention: tuple[str, ...] = ATTENTION) -> None:
         self.module, self.plan = module, plan
-        self.settings = all_settings(attention)
+        self.settings = [s for s in all_settings(attention) if plan.settings in name_of(s)]
+        if not self.settings:
+            names = " · ".join(map(name_of, all_settings(attention)))
+            raise UserError("--peer-settings", f"{plan.settings!r} is in no setting", names)
         self.tried: dict[str, dict[str, float]] = {}
 
     def choose(self, label: str, order: dict[str, Any], threads: list[int]) -> Arm:
         """Their arm for a case."""
         candidates = arms(self.module, order | {"seconds": 1.0}, threads, self.settings)
         best, rates = fastest(candidates, self.plan.tell)
-        if not self.tried:
+        if rates and not self.tried:
             worth = WORTH_TRYING * max(rates.values())
             kept = [
                 a.order["settings"]

@@ -24,6 +24,7 @@ SHARES = (1 / 8, 1 / 2, 1.0)  # of the peer's training time
 TARGET = 1.58
 EVAL_EVERY = 25  # steps
 ITERATIONS = 2_000  # of the peer's recipe
+TRIAL = 100  # iterations that show which number of threads suits it
 
 
 def bench(
@@ -40,16 +41,15 @@ def bench(
     source = str(data.absolute())
     peers: list[dict[str, Any]] = []
     runs: list[list[dict[str, Any]]] = []
-    threads = sorted({1, plan.threads})
+    tried: dict[int, float] = {}  # threads → median milliseconds of the peer's iteration
     for turn in range(plan.repeats):
         if checkout:
             order = {"data": source, "peer": str(checkout.absolute()), "iterations": iterations}
-            for n in threads:
-                plan.tell(f"nanoGPT, turn {turn + 1} of {plan.repeats}, threads {n}")
-                peers.append(run(Arm("nanoGPT", nanogpt.__name__, order, n)) | {"threads": n})
-            best = min(peers, key=lambda p: p["seconds"])
-            threads = [best["threads"]]
-            lengths = budgets or tuple(share * best["seconds"] for share in SHARES)
+            tried = tried or try_threads(order, plan)
+            n = min(tried, key=lambda n: tried[n])
+            plan.tell(f"nanoGPT, turn {turn + 1} of {plan.repeats}, threads {n}")
+            peers.append(run(Arm("nanoGPT", nanogpt.__name__, order, n)) | {"threads": n})
+            lengths = budgets or tuple(share * peers[-1]["seconds"] for share in SHARES)
         else:
             lengths = budgets or (60.0,)
         runs.append([])
@@ -63,10 +63,21 @@ def bench(
         plan,
         [],
         text={"name": data.name, "bytes": data.stat().st_size},
+        tried=tried,
         peer_runs=peers,
         runs=runs,
         summary=summarize(peers, runs, TARGET),
     )
+
+
+def try_threads(order: dict[str, Any], plan: Plan) -> dict[int, float]:
+    """The peer's recipe for a moment on one thread and on all → its iteration in milliseconds."""
+    found = {}
+    order = order | {"iterations": min(TRIAL, order["iterations"])}
+    for n in sorted({1, plan.threads}):
+        plan.tell(f"trying nanoGPT: threads {n}")
+        found[n] = run(Arm("nanoGPT", nanogpt.__name__, order, n))["median_iteration_ms"]
+    return found
 
 
 def summarize(
@@ -87,14 +98,12 @@ def summarize(
     }
     if not peers:
         return found
-    best = min(peers, key=lambda p: p["seconds"])
-    mine = [p for p in peers if p["threads"] == best["threads"]]
-    loss = min(p["val_loss"] for p in mine)
-    seconds = spread([p["seconds"] for p in mine])
+    loss = min(p["val_loss"] for p in peers)
+    seconds = spread([p["seconds"] for p in peers])
     for entry in found["loss_after"]:
         entry["share_of_peer"] = entry["seconds"]["median"] / seconds["median"]
     found |= {
-        "peer_threads": best["threads"],
+        "peer_threads": peers[0]["threads"],
         "peer_seconds": seconds,
         "peer_loss": loss,
         "seconds_to_peer_loss": reached(runs, loss),

@@ -111,7 +111,7 @@ def updated_bias(bias: Tensor, load: Tensor, speed: float) -> Tensor:
     bias [e] float32, load [e] visits of the whole batch, speed γ → [e]. As published, the steps
     need not add up to zero; only differences between biases steer.
     """
-    load = load.to(bias.dtype)  # [e]
+    load = load.to(bias)  # [e] its dtype, its device
     return bias + speed * torch.sign(load.mean() - load)
 
 

@@ -123,7 +123,7 @@ class Trainer:
         start = time.monotonic()
         cfg = self.cfg.train
         factor = lr_factor(self.step, self.progress(), cfg)
-        micro_batches = [self.batches.next() for _ in range(cfg.grad_accum)]
+        micro_batches = [self.next_batch() for _ in range(cfg.grad_accum)]
         report = gradient(self.model, self.gradients, micro_batches, self.comm)
         report = self.damaged(report)
         verdict = self.guard.judge(report.loss, report.grad_norm)
@@ -154,6 +154,11 @@ class Trainer:
             "expert_load": report.load,
             "skipped": verdict != "accept",
         }
+
+    def next_batch(self) -> Batch:
+        """The next rows, where the model is."""
+        batch, device = self.batches.next(), self.machine.device
+        return batch._replace(tokens=batch.tokens.to(device), labels=batch.labels.to(device))
 
     def damaged(self, report: StepReport) -> StepReport:
         """The report after the faults asked for with --inject."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from minids.bench import harness, nanogpt, quality
+from minids.bench import harness, nanogpt, peer, quality
 from minids.bench.harness import Arm
 from minids.errors import UserError
 
@@ -38,7 +38,8 @@ def test_the_fastest_setting_is_chosen_and_one_that_fails_is_not(monkeypatch):
     best, found = harness.fastest(arms, lambda _line: None)
     assert best is arms[2] and found["broken, 1 thread"] == 0.0
     with pytest.raises(UserError, match="broke"):
-        harness.fastest(arms[1:2], lambda _line: None)
+        harness.fastest([arms[1], arms[1]], lambda _line: None)
+    assert harness.fastest(arms[1:2], lambda _line: None) == (arms[1], {})
 
 
 def test_an_arm_that_dies_is_named_with_its_last_words():
@@ -72,13 +73,40 @@ def test_time_to_a_loss_is_that_of_the_quickest_run_of_each_turn():
     assert quality.reached(runs, 1.65) is None
 
 
-@pytest.mark.parametrize("what", ["train", "moe", "decode"])
-def test_every_bench_runs_beside_its_peer(what, minids_bench):
+QUICK = ("--repeats", "1", "--seconds", "0.05", "--threads", "1")
+
+
+@pytest.mark.parametrize(
+    ("what", "case"),
+    [("train", "4x64 float32"), ("moe", "256 tokens bfloat16"), ("decode", "batch 1,")],
+)
+def test_every_bench_runs_beside_its_peer(what, case, minids_bench):
     pytest.importorskip("transformers")
-    found = minids_bench(what, "--repeats", "1", "--seconds", "0.05", "--threads", "1")
-    assert found["peer"] == "transformers" and found["cases"]
-    for case in found["cases"]:
-        assert case["ratio"]["median"] > 0 and math.isfinite(case["memory_ratio"])
+    one = ("--only", case, "--peer-settings", "grouped_mm, sdpa")
+    found = minids_bench(what, *QUICK, *one)
+    assert found["peer"] == "transformers" and len(found["cases"]) == 1
+    (measured,) = found["cases"]
+    assert measured["ratio"]["median"] > 0 and math.isfinite(measured["memory_ratio"])
+    assert measured["peer"]["order"]["settings"]["experts"] == "grouped_mm"
+
+
+def test_their_best_way_is_kept_for_later_cases(monkeypatch):
+    rates = {"eager, sdpa": 3.0, "grouped_mm, sdpa": 4.0, "batched_mm, sdpa": 1.0}
+    tried = []
+
+    def run(arm):
+        tried.append(peer.name_of(arm.order["settings"]))
+        return {"rate": rates[tried[-1]]}
+
+    monkeypatch.setattr(harness, "run", run)
+    plan = harness.Plan("transformers", 1, 1, 3.0)
+    best = peer.Best("m", plan, attention=("sdpa",))
+    for label in ("small", "large"):
+        arm = best.choose(label, {"seconds": 3.0}, [1])
+        assert arm.order["settings"]["experts"] == "grouped_mm" and arm.order["seconds"] == 3.0
+    assert tried == [*rates, "eager, sdpa", "grouped_mm, sdpa"]
+    with pytest.raises(UserError, match="--peer-settings: 'fused' is in no setting"):
+        peer.Best("m", plan._replace(settings="fused"))
 
 
 def test_a_peer_that_is_none_is_refused(minids_bench):
@@ -108,5 +136,3 @@ def minids_bench(tmp_path):
         return json.loads(done.stdout.splitlines()[-1])
 
     return run
-
-

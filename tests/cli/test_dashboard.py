@@ -37,7 +37,7 @@ def started():
     machine = SimpleNamespace(
         device="cpu", precision="bfloat16", threads=2, workers=1, reason="measured"
     )
-    values = {name: None for name in events.Started._fields} | {
+    values = dict.fromkeys(events.Started._fields) | {
         "cfg": config.load("tiny"), "folder": Path("runs/tiny-001"), "machine": machine,
         "parameters": 2_050_000, "max_steps": 40, "floor_bpb": FLOOR, "bytes_per_token": 4.5,
         "expected_loss": 7.3, "started_loss": 7.4, "step": 0,
