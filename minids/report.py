@@ -13,12 +13,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from minids import evaluate, history, plot
 from minids.config import RunConfig
 from minids.data.load import Data, open_data
 from minids.errors import UserError
 from minids.evaluate import Interval, Kept, Score
 from minids.history import History
+from minids.nn import balance
 from minids.runs import Run, all_cores, open_run
 
 DOCUMENTS = 200  # held-out documents scored: ± 1 % on tales; `minids eval` takes all
@@ -201,12 +204,9 @@ def experts_part(folder: Path, cfg: RunConfig, past: History, source: str) -> li
     message = f"At the end every expert carries {low:.2f} to {high:.2f} of its fair share"
     if low == 0:
         message = "At the end some experts receive no token"
-    dead = [
-        f"{name}, expert {e}"
-        for name, layer in zip(names, shares, strict=True)
-        for e, row in enumerate(layer)
-        if sum(row[-max(1, len(row) // 10) :]) == 0
-    ]
+    late = torch.tensor(shares)[:, :, -max(1, len(step) // 10) :].sum(-1)  # [L e]
+    dead = [f"{names[layer]}, expert {e}" for layer, e in (late == 0).nonzero().tolist()]
+    even = zip(names, balance.max_violation(late), balance.evenness(late), strict=True)
     figure = plot.expert_load_over_time(
         step=step, load=shares, layers=names, message=message, source=source
     )
@@ -217,6 +217,10 @@ def experts_part(folder: Path, cfg: RunConfig, past: History, source: str) -> li
         "",
         f"{message} (mean of the last stretch of the figure)."
         + (f" Without a token in the last tenth: {'; '.join(dead)}." if dead else ""),
+        "",
+        "| last tenth | MaxVio (busiest / fair share − 1) | evenness (entropy / ln e) |",
+        "|---|---|---|",
+        *(f"| {name} | {vio:.2f} | {entropy:.3f} |" for name, vio, entropy in even),
         "",
     ]
 

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from minids import history
 from minids.config import load
 from minids.evaluate import quick_eval
+from minids.nn.balance import evenness, max_violation
 from minids.report import write_report
 from minids.train.loop import Hooks, train
 
@@ -46,6 +48,13 @@ def test_it_names_weights_conditions_limits_and_next_commands(folder):
 
 def test_control_characters_of_a_sample_do_not_reach_the_report(folder):
     assert "\x1b" not in (folder / "report.md").read_text()
+
+
+def test_it_says_how_even_the_experts_are(folder):
+    load = torch.tensor(history.read_history(folder).load)[-1, 0]
+    row = f"{max_violation(load).item():.2f} | {evenness(load).item():.3f} |"
+    assert "MaxVio" in (folder / "report.md").read_text()
+    assert row in (folder / "report.md").read_text()
 
 
 def test_a_run_without_experts_mtp_or_evaluation_has_a_report_too(tmp_path):

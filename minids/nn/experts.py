@@ -1,8 +1,10 @@
 """Running the chosen experts: every token visits k of e small SwiGLUs and adds up their answers.
 
-Three ways to do one sum. `experts_loop` is the definition. `experts_sorted` sorts the visits by
-expert so that each expert multiplies one solid block: the way to train. `experts_gathered` fetches
-the chosen weights to the tokens instead: the way to decode, when visits are few.
+Four ways to do one sum. `experts_loop` is the definition. `experts_dense` asks every expert about
+every token and weighs most answers with 0: the price that sparsity saves. `experts_sorted` sorts
+the visits by expert so that each expert multiplies one solid block: the way to train.
+`experts_gathered` fetches the chosen weights to the tokens instead: the way to decode, when visits
+are few.
 Weights are stacked as transformers holds them: gate_up [e 2f d] (gate rows first), down [e d f].
 Axes: T tokens, k experts per token, R rows (visits, see dispatch), d hidden_size, e experts,
 f expert width.
@@ -49,6 +51,14 @@ def experts_loop(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down:
         answer = F.linear(hidden, down[e].to(x.dtype))  # [visits d]
         out = out.index_add(0, token, answer * gate[token, slot, None].to(x.dtype))
     return out
+
+
+def experts_dense(x: Tensor, expert: Tensor, gate: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """The same sum over all experts, e/k times the work.  x [T d], expert, gate [T k] → [T d]"""
+    none = gate.new_zeros(len(x), gate_up.shape[0])  # [T e]
+    weight = none.scatter(-1, expert, gate).to(x.dtype)  # [T e] 0 for those not chosen
+    hidden = swiglu(einsum(gate_up.to(x.dtype), x, "e f d, T d -> T e f"))
+    return einsum(down.to(x.dtype), hidden * weight[..., None], "e d f, T e f -> T d")
 
 
 def experts_sorted(

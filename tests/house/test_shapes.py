@@ -156,7 +156,7 @@ def run(cfg):
     attention.attend_by_hand(q, k, v, 1.0)
     attention.attend(torch.randn(1, 600, 1, 2), *torch.randn(2, 1, 600, 1, 2), 1.0)
     gate_up, down = torch.randn(8, 52, 22), torch.randn(8, 22, 26)
-    for rule in (experts.experts_loop, experts.experts_gathered):
+    for rule in (experts.experts_loop, experts.experts_dense, experts.experts_gathered):
         rule(torch.randn(7, 22), torch.randint(0, 8, (7, 5)), torch.rand(7, 5), gate_up, down)
     labels = torch.tensor([3, -100, 5, 7, 88])
     loss.cross_entropy_in_blocks(torch.randn(5, 22), torch.randn(89, 22), labels)

@@ -6,6 +6,7 @@ from minids.nn.experts import (
     FEW_VISITS,
     Experts,
     GroupedLinear,
+    experts_dense,
     experts_gathered,
     experts_loop,
     experts_sorted,
@@ -44,9 +45,14 @@ def by_gathering(weights, expert, load):
     return experts_gathered(x, expert, gate, *matrices)
 
 
+def by_asking_all(weights, expert, load):
+    x, gate, *matrices = weights
+    return experts_dense(x, expert, gate, *matrices)
+
+
 @pytest.mark.parametrize("never", [(), (0,), (2, 3), (6,), (1, 2, 3, 4)])
-@pytest.mark.parametrize("rule", [by_sorting, by_gathering])
-def test_three_ways_give_one_sum_and_one_gradient(rule, never):
+@pytest.mark.parametrize("rule", [by_sorting, by_gathering, by_asking_all])
+def test_four_ways_give_one_sum_and_one_gradient(rule, never):
     weights, expert, load = inputs_of(never=never)
     want = by_loop(weights, expert, load)
     got = rule(weights, expert, load)
