@@ -151,6 +151,8 @@ def tries(generator: torch.Generator) -> Iterator[Case]:
             drafts = [int(x) for x in draw(q, torch.rand(u, 1, generator=generator).double())]
             uniform = torch.rand(u + 1, generator=generator, dtype=torch.float64)
             yield Case((p, q, drafts, uniform), f"u={u} V={size}")
+    p, q = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).double(), torch.tensor([[0.5, 0.5]]).double()
+    yield Case((p, q, [0], torch.tensor([0.0, 0.25]).double()), "a draft that p forbids")
 
 
 def chosen(weights: Tensor, uniform: Tensor) -> int:
