@@ -84,3 +84,72 @@ def build(kind: type, section: str, values: dict[str, Any]) -> Any:
                 f"{section}.{name}", "unknown field", ", ".join(sorted(known)), hint=hint
             )
     return kind(**{n: coerce(f"{section}.{n}", v, kinds[n]) for n, v in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    """How a policy is sampled, paid and moved."""
+
+    task: str = free("addition:3", "tasks with levels, e.g. addition:3,sort:2")
+    prompts: int = bounded(16, 1, 1 << 16, "B · problems sampled together")
+    group: int = bounded(8, 1, 1024, "G · completions of each")
+    temperature: float = bounded(1.0, 0.0, 2.0, "of sampler and learner")
+    top_p: float = bounded(1.0, 0.0, 1.0, "of the sampler; its mask is kept for the learner")
+    top_k: int = bounded(0, 0, 10_000_000, "likeliest tokens kept; 0 keeps all")
+    max_new_tokens: int = bounded(96, 1, 1 << 20, "longest completion, tokens")
+    updates: int = bounded(1, 1, 1024, "updates made of one sampling, a share of the groups each")
+    steps: int = bounded(200, 1, 1 << 40, "samplings")
+    max_minutes: float = bounded(0.0, 0.0, 1e6, "stop by the clock; 0 means by steps")
+    lr: float = bounded(1e-3, 0.0, 100.0, "of AdamW's parameters")
+    muon_lr: float = bounded(1e-3, 0.0, 100.0, "of Muon's matrices")
+    optimizer: str = one_of("adamw", "muon adamw", "muon: matrices by Muon, the rest by AdamW")
+    warmup_steps: int = bounded(5, 0, 1 << 30, "samplings of linear warm-up")
+    max_grad_norm: float = bounded(1.0, 0.0, 1e9, "gradients are clipped to; 0 means never")
+    pay_accuracy: float = bounded(1.0, -100.0, 100.0, "reward of a right answer")
+    pay_format: float = bounded(0.1, -100.0, 100.0, "reward of a readable answer in its tags")
+    pay_consistency: float = bounded(0.0, -100.0, 100.0, "reward of thinking in the task's signs")
+    overlong: int = bounded(0, 0, 1 << 20, "DAPO: last tokens that cost up to 1 of reward; 0 none")
+    drop_truncated: bool = free(False, "DAPO: completions without an end teach nothing")
+    dynamic: int = bounded(1, 1, 64, "DAPO: samplings until every group has a signal; 1: one")
+    reference_every: int = bounded(0, 0, 1 << 40, "steps until the policy is the new reference")
+    eval_every: int = bounded(20, 0, 1 << 40, "steps between held-out pass rates; 0: the end")
+    eval_problems: int = bounded(128, 1, 1 << 20, "held-out problems of each task")
+    eval_temperature: float = bounded(0.6, 0.01, 2.0, "of their completions, one each (R1: 0.6)")
+    save_every: int = bounded(50, 0, 1 << 40, "steps between checkpoints; 0 at the end only")
+    keep: int = bounded(3, 2, 1 << 20, "newest checkpoints kept")
+    tokens_per_pass: int = bounded(16384, 1, 1 << 30, "bounds the learner's memory")
+    seed: int = bounded(1, 0, (1 << 62) - 1, "of problems and samples")
+
+    def __post_init__(self) -> None:
+        check_ranges("rl", self)
+        if self.temperature < 0.01:
+            raise UserError("rl.temperature", f"{self.temperature} explores nothing", "0.01 … 2.0")
+        if self.top_p == 0:
+            raise UserError("rl.top_p", "0 keeps no token", "above 0, up to 1.0")
+        if self.updates > self.prompts:
+            raise UserError(
+                "rl.updates", f"{self.updates} of {self.prompts} groups", f"1 … {self.prompts}"
+            )
+        if self.overlong >= self.max_new_tokens:
+            raise UserError(
+                "rl.overlong", f"{self.overlong} of {self.max_new_tokens} tokens",
+                f"0 … {self.max_new_tokens - 1}",
+            )  # fmt: skip
+
+    @property
+    def tasks(self) -> list[tuple[str, int]]:
+        """`addition:3,sort:2` as pairs. Raises UserError for a task or level that is not there."""
+        return parse_tasks(self.task)
+
+
+def parse_tasks(text: str) -> list[tuple[str, int]]:
+    """NAME or NAME:LEVEL, separated by commas → pairs; the level is 1 where none is given."""
+    from minids.reason import tasks
+
+    found = []
+    for part in text.split(","):
+        name, _, level = part.strip().partition(":")
+        pair = name, coerce("level", level or 1, int)
+        tasks.check(*pair)
+        found.append(pair)
+    return found
