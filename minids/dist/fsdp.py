@@ -1,0 +1,67 @@
+"""Shards instead of copies: every data rank keeps 1/G of each weight, gradient and moment.
+
+Before a block runs, its weights are gathered; behind it they are dropped; its gradients are summed
+and scattered, so that each rank hears of its own share only (ZeRO-3, as FSDP2 does it). With
+bfloat16 arithmetic the heavy matrices also travel in bfloat16; router, norms, embedding and head
+stay float32, and gradients are summed in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import Shard
+
+from minids.dist.expert import SpreadExperts, spread_experts
+from minids.dist.mesh import Mesh
+from minids.nn.transformer import Transformer
+
+
+def shard(model: Transformer, mesh: Mesh) -> None:
+    """Spread experts and shard everything, in place; gradients become sums over ranks.
+
+    Whoever trains divides each loss by the targets of all ranks. The model must hold the same
+    weights on every rank.
+    """
+    if mesh.grid.size(1) > 1:
+        spread_experts(model, mesh.grid["expert"])
+    narrow = model.compute_dtype if model.compute_dtype.itemsize < 4 else None
+    wide = torch.float32 if narrow else None
+    heavy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=wide, cast_forward_inputs=False)
+    exact = MixedPrecisionPolicy(reduce_dtype=wide, cast_forward_inputs=False)
+    for block in (*model.layers, *model.mtp):
+        for module in heavy_parts(block):
+            if isinstance(module, SpreadExperts):  # their own axis is taken: shard the next one
+                alone(module, mesh.grid["replica"], heavy, axis=1)
+            else:
+                alone(module, mesh.data, heavy)
+    for block in model.layers:
+        alone(block, mesh.data, exact)
+    alone(model, mesh.data, exact)
+    register_fsdp_forward_method(model, "loss")
+
+
+def heavy_parts(block: nn.Module) -> list[nn.Module]:
+    """Attention, and the experts or the dense feed-forward; not the router, which must be exact."""
+    attention, mlp = block.get_submodule("self_attn"), block.get_submodule("mlp")
+    experts = dict(mlp.named_children()).get("experts")
+    if experts is None:
+        return [attention, mlp]
+    return [attention, experts]
+
+
+def alone(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy, axis: int = 0) -> None:
+    """One group: gathered together, dropped together; sums, not means, over ranks."""
+    wrapped = fully_shard(
+        module, mesh=mesh, mp_policy=policy, shard_placement_fn=lambda _weight: Shard(axis)
+    )
+    assert isinstance(wrapped, FSDPModule)
+    wrapped.set_gradient_divide_factor(1.0)
+    wrapped.set_force_sum_reduction_for_comms(True)  # gloo knows no other
