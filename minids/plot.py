@@ -265,25 +265,46 @@ def calibration(
     message: str,
     source: str,
 ) -> Figure:
-    """Every guess of a course over what was measured; hollow: nobody's own. On the line: exact."""
-    figure, ax = panel(message, x="measured", y="guessed before", source=source)
-    values = [*guess, *measured]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    if low > 0 and high > 20 * low:
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        low, high = low / 2, high * 2
-    else:
-        low, high = low - 0.1 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9
-    ax.plot([low, high], [low, high], color=COLOUR["floor"], linestyle="--", linewidth=2)
-    ax.annotate(
-        "exact", (high, high), xytext=(-6, -4), textcoords="offset points", ha="right", va="top",
-        fontsize=12, color=COLOUR["floor"], fontweight="bold",
-    )  # fmt: skip
-    for label, x, y, full in zip(name, measured, guess, own, strict=True):
+    """Left, a row per guess: how many times what was measured. Right, the share that came so near.
+
+    Guesses have all sorts of units, so each is told as a multiple of the measurement, up to 100
+    either way. The curve is that of one's own guesses, of the defaults if there are none.
+    """
+    figure, [rows, curve] = panels(message, source, columns=2, height=2.6 + 0.21 * len(name))
+    times = [multiple(g, m) for g, m in zip(guess, measured, strict=True)]
+    rows.axvspan(0.5, 2, color=COLOUR["floor"], alpha=0.15, linewidth=0)
+    rows.axvline(1, color=COLOUR["floor"], linestyle="--", linewidth=2)
+    for row, (x, full) in enumerate(zip(times, own, strict=True)):
         face = COLOUR["guess"] if full else "white"
-        ax.plot(x, y, "o", ms=9, mfc=face, mec=COLOUR["guess"], mew=2)
-        ax.annotate(label, (x, y), xytext=(8, -3), textcoords="offset points", fontsize=11)
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
+        rows.plot([1, x], [row, row], color=COLOUR["guess"], linewidth=1.5, zorder=1)
+        rows.plot(x, row, "o", ms=9, mfc=face, mec=COLOUR["guess"], mew=2)
+    rows.set_ylim(max(len(name), 1) - 0.4, -0.6)
+    rows.set_yticks(range(len(name)), name)
+    rows.set_xscale("log")
+    rows.set_xlim(0.008, 125)
+    rows.set_xticks([0.01, 0.1, 1, 10, 100], ["÷ 100", "÷ 10", "exact", "× 10", "× 100"])
+    rows.set_xlabel("guess over measurement", fontsize=12)
+    mine = [x for x, full in zip(times, own, strict=True) if full]
+    near = sorted(max(x, 1 / x) for x in mine or times)
+    shares = [100 * (i + 1) / len(near) for i in range(len(near))]
+    style = {"color": COLOUR["guess"], "linewidth": 2.5, "linestyle": "-" if mine else "--"}
+    curve.step([1, *near, 100], [0, *shares, max(shares, default=0)], where="post", **style)
+    curve.axvspan(1, 2, color=COLOUR["floor"], alpha=0.15, linewidth=0)
+    curve.set_xscale("log")
+    curve.set_xlim(1, 100)
+    curve.set_ylim(0, 105)
+    curve.set_xticks([1, 2, 10, 100], ["exact", "2", "10", "100"])
+    curve.set_xlabel("within a factor of", fontsize=12)
+    curve.set_ylabel(f"{'own guesses' if mine else 'defaults'}, %", fontsize=12)
+    for ax in (rows, curve):
+        ax.xaxis.set_minor_formatter(NullFormatter())
     return figure
+
+
+def multiple(guess: float, measured: float) -> float:
+    """guess / measured between 1/100 and 100; 1 if both are 0, the limit if signs differ."""
+    if guess == measured:
+        return 1.0
+    if guess * measured <= 0:
+        return 100.0 if guess > measured else 0.01
+    return min(100.0, max(0.01, guess / measured))

@@ -129,14 +129,14 @@ def test_guesses_are_drawn_on_plots_and_into_the_last_figure(toy, student):
     assert [t.get_text() for t in ax.texts] == ["your guess 900", "your guess 900"]
     assert ax.lines[1].get_ydata()[0] == 900 and ax.lines[2].get_xdata()[0] == 0.5
     figure = minids.lab.calibration()
-    assert "07.a" in [t.get_text() for t in figure.axes[0].texts]
+    assert "07.a" in [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert "0 of 1" in figure.get_suptitle()
 
 
 def test_the_library_is_shown_with_its_place(capsys):
     library(attention.attend_by_hand)
     said = capsys.readouterr().out
-    assert "minids/nn/attention.py, lines 5" in said and "causal_softmax(score, mask)" in said
+    assert "minids/nn/attention.py, lines " in said and "causal_softmax(score, mask)" in said
     library(mla)
     assert "minids/nn/mla.py, lines 1 to" in capsys.readouterr().out
 
@@ -198,3 +198,18 @@ def test_a_cell_is_checked_after_it_ran_and_the_check_below_only_confirms(toy, s
     notebook.after_cell({}.get, cell)
     notebook.after_cell({"f": wrong}.get, "### YOUR CODE 99.1")
     assert capsys.readouterr().out == ""
+
+
+def test_the_calibration_curve_counts_own_guesses_and_clips_what_is_far_off():
+    from minids.plot import calibration
+
+    sides = {"guess": [1.0, 4.0, -1.0, 0.0], "measured": [1.0, 2.0, 5.0, 0.0]}
+    figure = calibration(
+        name=list("abcd"), own=[True, True, True, False], message="m", source="s", **sides
+    )
+    rows, curve = figure.axes
+    points = [line.get_xdata()[0] for line in rows.lines if line.get_marker() == "o"]
+    assert points == [1.0, 2.0, 0.01, 1.0]
+    assert list(curve.lines[0].get_xdata()) == [1, 1.0, 2.0, 100.0, 100]
+    assert [round(y) for y in curve.lines[0].get_ydata()] == [0, 33, 67, 100, 100]
+    assert curve.get_ylabel() == "own guesses, %"
