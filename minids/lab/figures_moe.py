@@ -114,7 +114,7 @@ def balance_and_quality(
         middle = sum(vio) / len(vio), sum(loss) / len(loss)
         ax.plot(*middle, "D", color=colour, markersize=11)
         ax.annotate(
-            name, middle, xytext=(0, above), textcoords="offset points", ha="center",
+            name, middle, xytext=(10, above), textcoords="offset points", ha="left",
             fontsize=13, color=colour, fontweight="bold",
         )  # fmt: skip
     ax.margins(x=0.15, y=0.35)
