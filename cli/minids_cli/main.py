@@ -22,6 +22,8 @@ COMMANDS = {
     "train": "train a model, live on screen",
     "sample": "complete a prompt with a trained model",
     "chat": "complete what you type, line by line",
+    "sft": "tune a run on questions and answers, or pre-train on reasoning text",
+    "rl": "reinforcement learning from verified rewards: GRPO and its family",
     "eval": "held-out bits per byte against the exact floor; does a story keep its facts",
     "report": "write or rewrite the report of a run",
     "export": "write a run in the Hugging Face layout",
