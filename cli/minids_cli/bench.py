@@ -3,6 +3,7 @@
 train      a training step of a small DeepSeek-V3    against transformers
 moe        one expert layer, forward and backward    against transformers
 decode     tokens with a cache, batch 1 and 16       against transformers' generate
+rl         sampling groups with log-probabilities    against transformers' generate
 attention  MHA, GQA, MQA, MLA expanded and absorbed  against each other; also on a GPU
 plan       step time and peak memory                 against what minids plan predicts
 quality    seconds until a loss on a text (--data)   against a nanoGPT checkout (--against PATH)
@@ -23,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from minids.errors import UserError
-from minids_cli import bench_attention, bench_plan, show
+from minids_cli import bench_attention, bench_plan, bench_rl, show
 
 SPEED = ("train", "moe", "decode")
-WHAT = (*SPEED, "attention", "plan", "quality", "all")
+WHAT = (*SPEED, "attention", "plan", "quality", "rl", "all")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +116,12 @@ def speed(args: argparse.Namespace):
     def measure() -> dict[str, Any]:
         from minids.bench import decode, moe, train
 
-        benches = {"train": train.bench, "moe": moe.bench, "decode": decode.bench}
+        benches = {
+            "train": train.bench,
+            "moe": moe.bench,
+            "decode": decode.bench,
+            "rl": bench_rl.bench,
+        }
         names = SPEED if args.what == "all" else (args.what,)
         reports = [benches[name](plan) for name in names]
         return reports[0] if len(reports) == 1 else {"bench": "all", "reports": reports}
