@@ -41,9 +41,9 @@ def grouped_cases(generator: torch.Generator) -> Iterator[Case]:
         if i in (2, 4):
             real = torch.arange(t) >= torch.tensor([[1], [0]])  # [b t]
             yield Case((*args, 0.3, visible(s, t, real, torch.device("cpu")), "out"), "padding")
-    for b, g in ((1, 1), (2, 2)):
-        args = tensors(generator, b, 1, 50, 8, g, 16, torch.float32)
-        yield Case((*args, 0.3, None, "memory"), f"memory: a query, 8 heads over {g}")
+    for b, h, g, n in ((1, 8, 1, 16), (2, 8, 2, 16), (1, 16, 4, 4)):
+        args = tensors(generator, b, 1, 50, h, g, n, torch.float32)
+        yield Case((*args, 0.3, None, "memory"), f"memory: a query, {h} heads over {g}")
 
 
 def tensors(generator: torch.Generator, b, s, t, h, g, n, dtype) -> list[Tensor]:

@@ -28,7 +28,8 @@ def decode_cases(generator: torch.Generator) -> Iterator[Case]:
             dtype = ("bfloat16", "float32", "fp8", "bfloat16")[(i + sequences) % 4]
             label = f"{name}, {sequences} × {context:,} tokens, {dtype}"
             yield Case((cfg, context, dtype, sequences), label)
-    yield Case((config.load("deepseek-v3").model, 0, "bfloat16", 3), "no past yet")
+    for name in ("deepseek-v3", "tiny", "deepseek-v4-flash"):
+        yield Case((config.load(name).model, 0, "bfloat16", 3), f"{name}, no past yet")
 
 
 def with_parts(cfg, context, dtype, sequences, *, weights=1, caches=None, done=None, read=None):

@@ -17,8 +17,8 @@ PREDICTIONS = (
     ),
     Prediction(
         "08.b",
-        "Keys and values of 1,024 channels are rebuilt from a latent of 64, in a trained model. "
-        "What share of their variance survives?",
+        "A small trained model makes keys and values of 256 channels. What share of their "
+        "variance lies in the best 32 directions?",
         "%",
         50.0,
         0.0,
