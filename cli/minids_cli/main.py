@@ -24,6 +24,7 @@ COMMANDS = {
     "chat": "complete what you type, line by line",
     "sft": "tune a run on questions and answers, or pre-train on reasoning text",
     "rl": "reinforcement learning from verified rewards: GRPO and its family",
+    "r1": "R1's road in small: base, R1-Zero, cold start, RL, rejection sampling, RL, student",
     "eval": "held-out bits per byte against the exact floor; does a story keep its facts",
     "report": "write or rewrite the report of a run",
     "export": "write a run in the Hugging Face layout",

@@ -1,0 +1,83 @@
+"""The road in miniature: every stage runs, starts where it should, and is not walked twice."""
+
+import dataclasses
+
+import pytest
+
+from minids.config import load
+from minids.data.tokenizer import Tokenizer
+from minids.reason import recipe
+from minids.reason.chat import decode_tagged, prompt_ids
+from minids.reason.rewards import judge
+from minids.reason.tasks import problem
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The tiny road with everything smaller."""
+    road = recipe.tiny("addition:1")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 48, "kv_lora_rank": 8, "qk_nope_head_dim": 8,
+             "qk_rope_head_dim": 4, "v_head_dim": 8}  # fmt: skip
+    model = dataclasses.replace(road.model, **sizes)
+    train = dataclasses.replace(
+        road.train, batch_size=4, threads=1, eval_every=0, save_every=0, device="cpu"
+    )
+    stages = tuple(
+        s._replace(examples=min(s.examples, 60), steps=min(s.steps, 3)) for s in road.stages
+    )
+    rl = dataclasses.replace(road.rl, prompts=2, group=2, max_new_tokens=5)
+    return road._replace(model=model, student=model, train=train, stages=stages, rl=rl, held_out=8)
+
+
+def test_the_whole_road_is_walked_once(small, tmp_path, monkeypatch):
+    """RL for a fraction of a second; a teacher that is right now and then, by decree."""
+    stages = tuple(s._replace(minutes=s.minutes and 1e-4) for s in small.stages)
+    road, texts = small._replace(stages=stages), Tokenizer.shipped("tales")
+
+    def some(_road, _teacher, tokenizer, n):
+        return iter(list(recipe.worked_examples(tokenizer, [("addition", 1)], n, 5)))
+
+    monkeypatch.setattr(recipe, "traces", some)
+    said = []
+    results = recipe.follow(road, tmp_path / "r1", said.append)
+    assert [r.stage for r in results] == [s.name for s in road.stages]
+    assert all(0 <= r.hits <= r.n == 8 and r.parameters > 0 for r in results)
+    assert load(str(tmp_path / "r1/7-student/config.toml")).model.vocab_size == texts.vocab_size
+    monkeypatch.setattr(recipe, "walk", None)  # a second walk would fail
+    assert recipe.follow(road, tmp_path / "r1", said.append) == results
+
+
+def test_traces_are_what_the_verifier_accepts(small, tmp_path, monkeypatch):
+    tokenizer = Tokenizer.shipped("tales")
+
+    def attempts(_model, tokenizer, problems, *, samples, **_rule):
+        found = []
+        for i, made in enumerate(problems):
+            for j in range(samples):
+                text = made.completion if (i + j) % 2 else "<think></think><answer>x</answer>"
+                reward = judge(made, text)
+                found.append(recipe_attempt(made, text, reward))
+        return found
+
+    from minids.reason.passrate import Attempt
+
+    def recipe_attempt(made, text, reward):
+        return Attempt(made, text, [], reward)
+
+    monkeypatch.setattr(recipe, "model_of", lambda _folder: None)
+    monkeypatch.setattr(recipe, "attempt", attempts)
+    found = list(recipe.traces(small, tmp_path, tokenizer, 40))
+    assert 0 < len(found) <= 10  # each different one once
+    prompts = {tuple(prompt_ids(tokenizer, problem("addition", 1, 3, i).prompt)) for i in range(10)}
+    for example in found:
+        start = example.learn.index(True)
+        assert tuple(example.tokens[:start]) in prompts
+        assert "x" not in decode_tagged(tokenizer, example.tokens[start:])
+
+
+def test_stories_are_not_reasoning(small):
+    tokenizer = Tokenizer.shipped("tales")
+    stories = list(recipe.stories(tokenizer, 3, 1))
+    assert len(stories) == 3
+    assert all(tokenizer.specials["<think>"] not in s.tokens for s in stories)
