@@ -3,6 +3,7 @@
 train      a training step of a small DeepSeek-V3    against transformers
 moe        one expert layer, forward and backward    against transformers
 decode     tokens with a cache, batch 1 and 16       against transformers' generate
+fp8        FP8 kernels, speed on a GPU, else errors  against cuBLAS and torch's scaled matmul
 rl         sampling groups with log-probabilities    against transformers' generate
 attention  MHA, GQA, MQA, MLA expanded and absorbed  against each other; also on a GPU
 plan       step time and peak memory                 against what minids plan predicts
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from minids.errors import UserError
-from minids_cli import bench_attention, bench_plan, bench_rl, show
+from minids_cli import bench_attention, bench_fp8, bench_plan, bench_rl, show
 
 SPEED = ("train", "moe", "decode")
-WHAT = (*SPEED, "attention", "plan", "quality", "rl", "all")
+WHAT = (*SPEED, "attention", "fp8", "plan", "quality", "rl", "all")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +83,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Validate without torch, measure, show."""
-    if args.device is not None and args.what != "attention":
-        raise UserError("--device", f"given with bench {args.what}", "bench attention only")
+    if args.device is not None and args.what not in ("attention", "fp8"):
+        raise UserError("--device", f"given with bench {args.what}", "bench attention, bench fp8")
     measure = quality(args) if args.what == "quality" else speed(args)
     receipt = receipt_path(args.receipt)
     found = measure()
@@ -108,6 +109,8 @@ def speed(args: argparse.Namespace):
             raise UserError(f"--{flag}", f"given with bench {args.what}", "bench quality only")
     if args.what == "attention":
         return bench_attention.prepare(args, plan_of(args, None))
+    if args.what == "fp8":
+        return bench_fp8.prepare(args, plan_of(args, None))
     if args.what == "plan":
         return bench_plan.prepare(plan_of(args, None))
     peer = find_peer(args.against)
@@ -232,6 +235,9 @@ def draw(report: dict[str, Any]) -> None:
         return
     if report["bench"] == "plan":
         bench_plan.draw(report, note)
+        return
+    if report["bench"] == "fp8":
+        bench_fp8.draw(report, note)
         return
     if report["bench"] == "attention":
         bench_attention.draw(report, note)

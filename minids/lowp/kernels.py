@@ -142,9 +142,9 @@ def matmul(
         raise UserError("fp8", f"{k} columns against {b.shape[1]}", "equal lengths of the sum")
     if shared_rows(m, k, a_scale) != 1:
         raise UserError("fp8", "the first factor has scales of blocks", "tiles of 1×128")
-    out = torch.zeros(m, n, device=a.device, dtype=dtype)
+    out = torch.empty(m, n, device=a.device, dtype=dtype)
     if not out.numel() or not k:
-        return out
+        return out.zero_()
     cut = tiles or (BEST if m > FEW.m else FEW)
     shared = shared_rows(n, k, b_scale)
     count = -(-m // cut.m) * -(-n // cut.n)
@@ -173,9 +173,9 @@ def matmul_grouped(
     if sum(counts) != rows or len(counts) != experts or b.shape[2] != k:
         what = f"{sum(counts)} rows of {len(counts)} experts against {rows} of {experts}"
         raise UserError("fp8", what, "counts of all rows, equal lengths of the sum")
-    out = torch.zeros(rows, n, device=a.device, dtype=dtype)
+    out = torch.empty(rows, n, device=a.device, dtype=dtype)
     if not out.numel() or not k:
-        return out
+        return out.zero_()
     cut = tiles or (BEST if rows > FEW.m * experts else FEW)
     assert TILE % cut.n == 0, "a tile's columns must lie in one block"
     plan = plan_of(counts, cut.m)
