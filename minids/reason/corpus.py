@@ -1,7 +1,7 @@
 """Text for a base model that has seen reasoning, but seldom: what RL can find is already in it.
 
 A base model is no blank page. This corpus is a small, honest copy of that: most answers in it are
-hasty or wrong, some are without form, one in seventeen is worked out step by step and right. So a
+hasty or wrong, some are without form, one in ten is worked out step by step and right. So a
 base model trained on it answers right about as seldom, and what reward does afterwards is to select
 a habit that the text holds; it does not invent one.
 """
@@ -16,10 +16,10 @@ from minids.reason.chat import Example, everything, example
 from minids.reason.tasks import Problem, problem
 
 STYLES = {  # share of the text · is it right · has it the form that is paid
-    "worked": 0.06,  # right · yes: scratchpad and answer in their tags
-    "slip": 0.08,  # wrong · yes: the same with one wrong digit, carried into the answer
-    "hasty": 0.56,  # wrong · yes: no thinking, a guess
-    "bare": 0.30,  # wrong · no: a guess without tags
+    "worked": 0.10,  # right · yes: scratchpad and answer in their tags
+    "slip": 0.10,  # wrong · yes: the same with one wrong digit, carried into the answer
+    "hasty": 0.52,  # wrong · yes: no thinking, a guess
+    "bare": 0.28,  # wrong · no: a guess without tags
 }
 
 

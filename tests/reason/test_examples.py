@@ -51,7 +51,7 @@ def test_a_line_that_is_no_example_is_named(tmp_path, bad):
 @pytest.mark.parametrize("task", sorted(makers()))
 def test_base_text_is_seldom_right_and_reference_text_always(task):
     plan = {"data": None, "task": f"{task}:2", "examples": 300, "seed": 3}
-    for base, low, high in ((True, 0.02, 0.12), (False, 1.0, 1.0)):
+    for base, low, high in ((True, 0.03, 0.17), (False, 1.0, 1.0)):
         texts = made(TALES, plan | {"base": base})
         right = 0
         for i, found in enumerate(texts):
