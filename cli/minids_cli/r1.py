@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or foreign(out)):
         raise UserError("--out", f"{out} holds something else", "a new folder, or one of minids r1")
-    from minids.reason.recipe import follow, tiny
+    from minids.reason.recipe import Interrupted, follow, tiny
 
     road = tiny(args.task)._replace(seed=seed)
     if args.stages is not None:
@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--stages", f"{n} is out of range", f"1 … {len(road.stages)}")
         road = road._replace(stages=road.stages[:n])
     tell = (lambda text: show.emit_json({"event": "said", "text": text})) if args.json else say
-    results = follow(road, out, tell)
+    try:
+        results = follow(road, out, tell)
+    except Interrupted as stopped:
+        tell(f"stopped in {stopped.stage}, saved; the same command goes on")
+        return stopped.code
     rows = [described(r) for r in results]
     text = report(args.task, seed, rows, results)
     (out / "report.md").write_text(text, encoding="utf-8")

@@ -47,6 +47,15 @@ class Stage(NamedTuple):
     examples: int = 0
     steps: int = 0  # of tuning
     minutes: float = 0.0  # of RL
+    lr: float = 0.0  # of RL; where little is left to learn a large one unlearns
+
+
+class Interrupted(Exception):
+    """A signal came; the stage has saved itself."""
+
+    def __init__(self, code: int, stage: str) -> None:
+        super().__init__(stage)
+        self.code, self.stage = code, stage
 
 
 class Road(NamedTuple):
@@ -84,21 +93,30 @@ def tiny(task: str = "addition:3") -> Road:
     )
     stages = (
         Stage("1-base", "base", "", examples=60_000, steps=330),
-        Stage("2-zero", "rl", "1-base", minutes=4.0),
+        Stage("2-zero", "rl", "1-base", minutes=4.0, lr=8e-4),
         Stage("3-cold-start", "cold", "1-base", examples=1_500, steps=40),
-        Stage("4-rl", "rl", "3-cold-start", minutes=2.0),
+        Stage("4-rl", "rl", "3-cold-start", minutes=2.0, lr=1e-4),
         Stage("5-rejection", "reject", "1-base", source="4-rl", examples=4_000, steps=120),
-        Stage("6-r1", "rl", "5-rejection", minutes=2.0),
+        Stage("6-r1", "rl", "5-rejection", minutes=2.0, lr=1e-4),
         Stage("7-student", "distil", "", source="6-r1", examples=16_000, steps=250),
     )
     rl = RLConfig(
-        task=task, prompts=24, group=12, max_new_tokens=48, lr=1.5e-3, eval_every=0, save_every=20
+        task=task,
+        prompts=24,
+        group=12,
+        max_new_tokens=48,
+        min_lr_ratio=0.1,
+        eval_every=0,
+        save_every=20,
     )
     return Road(task, cfg.model, student, stages, cfg.train, rl)
 
 
 def follow(road: Road, out: Path, tell: Callable[[str], None] = lambda _text: None) -> list[Result]:
-    """Every stage that is not done yet, in order → what each bought; also in `out`/result.json."""
+    """Every stage that is not done yet, in order → what each bought; also in `out`/result.json.
+
+    Raises Interrupted after a signal, once the stage has saved.
+    """
     out.mkdir(parents=True, exist_ok=True)
     results = []
     for stage in road.stages:
@@ -106,7 +124,8 @@ def follow(road: Road, out: Path, tell: Callable[[str], None] = lambda _text: No
         if not mark.is_file():
             tell(f"{stage.name}: {stage.kind}" + (f" from {stage.start}" if stage.start else ""))
             start = time.monotonic()
-            walk(road, stage, out, tell)
+            if code := walk(road, stage, out, tell):
+                raise Interrupted(code, stage.name)
             seconds = time.monotonic() - start
             found = measure(road, stage, out / stage.name, seconds)
             mark.write_text(json.dumps(found._asdict()), encoding="utf-8")
@@ -122,22 +141,22 @@ def follow(road: Road, out: Path, tell: Callable[[str], None] = lambda _text: No
     return results
 
 
-def walk(road: Road, stage: Stage, out: Path, tell: Callable[[str], None]) -> None:
-    """One stage, from its beginning or from its newest checkpoint."""
+def walk(road: Road, stage: Stage, out: Path, tell: Callable[[str], None]) -> int:
+    """One stage, from its beginning or from its newest checkpoint. → 0, or the signal's code"""
     folder = out / stage.name
     resume = bool((folder / "checkpoints").is_dir() and checkpoint.steps(folder / "checkpoints"))
     weights = weights_of(out / stage.start) if stage.start else None
     if stage.kind == "rl":
         cfg = load(str(out / stage.start / "config.toml"))
         tokenizer = Tokenizer.load(out / stage.start / "tokenizer")
-        rl = dataclasses.replace(road.rl, max_minutes=stage.minutes, seed=road.seed)
+        rl = dataclasses.replace(road.rl, max_minutes=stage.minutes, lr=stage.lr, seed=road.seed)
         assert weights is not None
-        reinforce_run(
+        done = reinforce_run(
             cfg, weights, tokenizer, rl, Objective(), out=folder, resume=resume,
             about={"rl": dataclasses.asdict(rl), "objective": dataclasses.asdict(Objective())},
             on_event=lambda event: tell(heard(event)) if heard(event) else None,
         )  # fmt: skip
-        return
+        return done.interrupted
     tokenizer = Tokenizer.shipped("tales")
     model = road.student if stage.kind == "distil" else road.model
     gentle = 1.0 if stage.kind in ("base", "distil") else 0.2
@@ -149,10 +168,11 @@ def walk(road: Road, stage: Stage, out: Path, tell: Callable[[str], None]) -> No
     cfg = RunConfig(name=stage.name, model=model, data=data, train=train)
     examples = list(examples_of(road, stage, out, tokenizer))
     tell(f"{stage.name}: {len(examples):,} examples")
-    tune(
+    tuned = tune(
         cfg, open_examples(cfg, tokenizer, examples, name=stage.name), out=folder, weights=weights,
         resume=resume, hooks=Hooks(evaluate=watch),
     )  # fmt: skip
+    return tuned.interrupted
 
 
 def examples_of(road: Road, stage: Stage, out: Path, tokenizer: Tokenizer) -> Iterator[Example]:

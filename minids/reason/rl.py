@@ -205,7 +205,8 @@ class Policy:
         if verdict == "accept":
             clip(self.gradients, self.grad_norm, self.train.max_grad_norm)
             warm = min(1.0, (self.step + 1) / max(1, self.rl.warmup_steps))
-            self.optimizer.step(warm, Solo())
+            left = 1 - (1 - self.rl.min_lr_ratio) * min(1.0, self.progress())
+            self.optimizer.step(warm * left, Solo())
             return True
         self.on_event(Warned(self.step + 1, f"update skipped: {self.guard.reason}"))
         if verdict == "roll back":

@@ -82,14 +82,18 @@ MAY_CHANGE = ("steps", "max_minutes", "eval_every", "eval_problems", "save_every
 
 
 def check_same(found: checkpoint.Checkpoint, rl: RLConfig, objective: Objective) -> None:
-    """A resumed run is the same run. Raises UserError naming every field that differs."""
+    """A resumed run is the same run. Raises UserError naming every field that differs.
+
+    A field that is younger than the run had the value of its default.
+    """
     if "rl" not in found.state:
         raise UserError("--resume", f"{found.folder} is no RL run", "a run of minids rl", code=4)
     differs = [
-        f"{section}.{name} {found.state[section].get(name)!r} → {value!r}"
+        f"{section}.{name} {before[name]!r} → {value!r}"
         for section, now in (("rl", rl), ("objective", objective))
+        for before in (dataclasses.asdict(type(now)()) | found.state[section],)
         for name, value in dataclasses.asdict(now).items()
-        if found.state[section].get(name) != value and name not in MAY_CHANGE
+        if before[name] != value and name not in MAY_CHANGE
     ]
     if differs:
         raise UserError("--resume", f"the settings differ: {', '.join(differs)}", "the saved ones")

@@ -48,6 +48,14 @@ def test_the_whole_road_is_walked_once(small, tmp_path, monkeypatch):
     assert recipe.follow(road, tmp_path / "r1", said.append) == results
 
 
+def test_a_signal_stops_the_road_and_marks_nothing_done(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "walk", lambda *_: 143)
+    with pytest.raises(recipe.Interrupted) as found:
+        recipe.follow(small, tmp_path / "r1")
+    assert found.value.code == 143
+    assert not list((tmp_path / "r1").rglob("stage.json"))
+
+
 def test_traces_are_what_the_verifier_accepts(small, tmp_path, monkeypatch):
     tokenizer = Tokenizer.shipped("tales")
 
