@@ -224,7 +224,7 @@ def after_cell(find: Callable[[str], Any], source: str) -> None:
 
 
 def watch_cells() -> None:
-    """Check exercise cells after they have run, in IPython only and once per session."""
+    """Check exercise cells after they have run; `hint` and `solution` at hand. In IPython only."""
     if "IPython" not in sys.modules:
         return
     from IPython.core.getipython import get_ipython
@@ -233,6 +233,8 @@ def watch_cells() -> None:
     if shell is None or getattr(shell, "minids_lab", False) or os.environ.get("MINIDS_NO_HOOK"):
         return
     shell.minids_lab = True  # type: ignore[attr-defined]
+    for helper in (hint, solution):  # every panel names them, no lesson has to import them
+        shell.user_ns.setdefault(helper.__name__, helper)
 
     def ran(result: Any) -> None:
         if result.success and result.info is not None:

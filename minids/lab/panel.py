@@ -47,6 +47,8 @@ def of_verdict(verdict: Verdict, title: str) -> RenderableType:
         body += [*says, *details(verdict)]
         while body and body[-1] == "":
             body.pop()
+        if verdict.kind == "different":  # no known mistake: nothing above says what to think about
+            body += ["", f'hint("{verdict.id}") helps a step at a time']
     for note in verdict.notes:
         body += ["", note]
     head = f"{sign} {verdict.id}  {verdict.mistake or word}"

@@ -32,6 +32,7 @@ CELLS = {
     "alive": "1 + 1",
     "right": HEAD.replace("def", "from minids.nn.attention import causal_softmax\ndef")
     + "    return causal_softmax(score)",
+    "hinted": 'hint("07.1")',
     "guess": 'predict("07.a", 600)',
     "measured": 'reveal("07.a", 700)',
 }
@@ -98,3 +99,8 @@ def test_the_end_is_right_and_stored(outputs):
     assert "your guess: 600 bytes" in shown["guess"][0] and len(shown["guess"]) == 1
     assert "14.3% too low" in shown["measured"][0]
     assert '"no mask at all": 2' in (place / "progress.json").read_text(encoding="utf-8")
+
+
+def test_a_hint_needs_no_import(outputs):
+    shown, _, _ = outputs
+    assert "hint 1 of 3" in shown["hinted"][0]
