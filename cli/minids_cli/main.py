@@ -133,6 +133,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        if "--debug" in argv:
+            raise
+        what = "ran out; what was saved before is whole"
+        return report(UserError("memory", what, code=1), as_json="--json" in argv)
     except Exception as error:
         if "--debug" in argv:
             raise

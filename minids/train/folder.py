@@ -73,10 +73,14 @@ class Lock:
 
 def create(folder: Path, cfg: RunConfig, record: dict[str, Any]) -> None:
     """A new run folder with its config and what was decided at the start."""
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(to_toml(cfg), encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    flush(folder)
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(to_toml(cfg), encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        flush(folder)
+    except OSError as error:  # a full disk, or a place that looks writable and is not
+        what = f"{folder}: {error.strerror}"
+        raise UserError("--out", what, "a writable folder", code=1) from error
 
 
 class Metrics:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,13 @@ def test_an_existing_folder_is_kept(refused, minids):
     out.mkdir()
     (out / "thesis.txt").write_text("three years")
     assert "not empty" in refused("train", "--tiny", "--out", "mine")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no place that refuses folders")
+def test_a_place_that_refuses_folders_is_named(minids):
+    said = minids("train", "--tiny", "--out", "/proc/minids", micro=True)
+    assert said.code == 1 and said.err.startswith("minids: error: --out: /proc/minids")
+    assert "Error" not in said.err and "report it" not in said.err
 
 
 def test_with_json_the_error_is_an_object_too(minids):
