@@ -86,6 +86,31 @@ def loss_of(trainer, given, advantage, case):
     return {"loss": loss.item(), "gradient": logp.grad.tolist()}
 
 
+def divergences(generator):
+    """TRL's generalized_jsd_loss (GKD) and its gradient by the student's logits."""
+    from trl.experimental.gkd import GKDTrainer
+
+    def logits():
+        return 2 * torch.randn(1, 5, 4, generator=generator, dtype=torch.float64)
+
+    student, teacher = logits(), logits()
+    labels = torch.tensor([[1, -100, 2, 0, -100]])
+    found = []
+    for weight in (0.0, 0.3, 0.5, 1.0):
+        for temperature in (1.0, 2.5):
+            x = student.clone().requires_grad_()
+            loss = GKDTrainer.generalized_jsd_loss(
+                x, teacher, labels=labels, beta=weight, temperature=temperature
+            )
+            loss.backward()
+            case = {"weight": weight, "temperature": temperature, "loss": loss.item()}
+            found.append(case | {"gradient": x.grad[0].tolist()})
+    return {
+        "student": student[0].tolist(), "teacher": teacher[0].tolist(),
+        "mask": (labels[0] != -100).double().tolist(), "cases": found,
+    }  # fmt: skip
+
+
 def main():
     """Write the file beside this one."""
     import trl
@@ -103,6 +128,7 @@ def main():
         name: {"rule": case} | loss_of(module.GRPOTrainer, given, advantage, case)
         for name, case in CASES.items()
     }
+    found["gkd"] = divergences(torch.Generator().manual_seed(6))
     path = Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(found) + "\n", encoding="utf-8")
     sys.stdout.write(f"{path.name}: {len(CASES)} cases of TRL {trl.__version__}\n")
