@@ -36,24 +36,17 @@ class Solo:
         """Leave the group."""
 
 
-class Gloo(Solo):
-    """Ranks on one machine, meeting in a file.
+class Group(Solo):
+    """Ranks that have met, whoever brought them together.
 
     A rank that dies closes its sockets, so the others fail at once, not after the timeout. Raises
     UserError with code 1 naming what was lost.
     """
 
-    def __init__(self, rank: int, world: int, meeting: Path) -> None:
+    def __init__(self, rank: int, world: int) -> None:
         import torch.distributed as dist
 
         self.rank, self.world, self.dist = rank, world, dist
-        dist.init_process_group(
-            "gloo",
-            init_method=f"file://{meeting}",
-            rank=rank,
-            world_size=world,
-            timeout=datetime.timedelta(seconds=TIMEOUT_S),
-        )
 
     def all_reduce(self, tensor: Tensor) -> None:
         self._say(self.dist.all_reduce, tensor)
@@ -72,7 +65,23 @@ class Gloo(Solo):
         try:
             word(*args)
         except (RuntimeError, torch.distributed.DistBackendError) as error:
-            what = str(error).splitlines()[0][:120]
-            raise UserError(
-                "workers", f"rank {self.rank} lost another worker ({what})", code=1
-            ) from error
+            raise self.lost(error) from error
+
+    def lost(self, error: Exception) -> UserError:
+        """What a failed word means."""
+        what = str(error).splitlines()[0][:120]
+        return UserError("workers", f"rank {self.rank} lost another worker ({what})", code=1)
+
+
+class Gloo(Group):
+    """Ranks on one machine, meeting in a file."""
+
+    def __init__(self, rank: int, world: int, meeting: Path) -> None:
+        super().__init__(rank, world)
+        self.dist.init_process_group(
+            "gloo",
+            init_method=f"file://{meeting}",
+            rank=rank,
+            world_size=world,
+            timeout=datetime.timedelta(seconds=TIMEOUT_S),
+        )

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minids.config import RunConfig, load, to_dict
+from minids.config import SECTIONS, RunConfig, load, to_dict
 from minids.data.load import open_data
 from minids.errors import UserError
 from minids.train import checkpoint, events, faults, folder
@@ -100,13 +100,17 @@ def work(order: dict[str, Any], comm: Solo) -> None:
 
 
 def check_same(cfg: RunConfig, found: checkpoint.Checkpoint, allow_change: bool) -> None:
-    """A resumed run is the same run. Raises UserError naming every field that differs."""
-    before, now = found.state["config"], to_dict(cfg)
+    """A resumed run is the same run. Raises UserError naming every field that differs.
+
+    A field that came into the config after the run was made had the value of its default.
+    """
+    now, usual, saved = to_dict(cfg), to_dict(RunConfig()), found.state["config"]
+    before = {name: usual[name] | saved.get(name, {}) for name in SECTIONS}
     differs = [
-        f"{section}.{name} {before[section].get(name)!r} → {value!r}"
+        f"{section}.{name} {before[section][name]!r} → {value!r}"
         for section in ("model", "data", "train")
         for name, value in now[section].items()
-        if before[section].get(name) != value and f"{section}.{name}" not in MAY_CHANGE
+        if before[section][name] != value and f"{section}.{name}" not in MAY_CHANGE
     ]
     if differs and not allow_change:
         raise UserError(

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from minids.train.comm import Solo
+from minids.train.sharded import any_sharded_of, local, part_like, part_of, whole
 
 FIVE_STEPS = ((3.4445, -4.7750, 2.0315),) * 5
 HYBRID_STEPS = ((3.4445, -4.7750, 2.0315),) * 8 + ((2.0, -1.5, 0.5),) * 2  # DeepSeek-V4 §4.2
@@ -66,9 +67,17 @@ class Muon:
     ) -> None:
         self.momentum, self.dtype = momentum, dtype
         self.groups: dict[tuple[int, int], list[tuple[str, Tensor]]] = {}
+        self.parts: dict[str, Tensor] = {}  # momentum of sharded parameters, spread as they are
         for name, weight in named:
             m, n = as_matrices(weight.detach(), name).shape[1:]
             self.groups.setdefault((m, n), []).append((name, weight))
+        if any_sharded_of([weight for _, weight in named]):
+            self.parts = {
+                name: part_like(w, torch.zeros_like(local(w.detach()), dtype=moments))
+                for name, w in named
+            }
+            self.buffers = {}
+            return
         self.buffers = {
             shape: torch.zeros_like(stacked([(n, w.detach()) for n, w in members]), dtype=moments)
             for shape, members in self.groups.items()
@@ -78,6 +87,9 @@ class Muon:
     def step(self, lr: float, weight_decay: float, comm: Solo) -> None:
         """w ← w − lr · (0.2 √max(m, n) · orthogonal(g + μ M) + weight_decay · w), M ← μ M + g"""
         for shape, members in self.groups.items():
+            if self.parts:
+                self.step_in_parts(shape, members, lr, weight_decay, comm)
+                continue
             grad = stacked([(name, grad_of(weight)) for name, weight in members])  # [N m n]
             kept = self.buffers[shape]
             buffer = kept.to(grad.dtype).mul_(self.momentum).add_(grad)  # itself, if so kept
@@ -91,6 +103,33 @@ class Muon:
                 part = update[start : start + len(maps)]
                 maps.add_(part, alpha=-lr * RMS * math.sqrt(max(shape)))
                 start += len(maps)
+
+    def step_in_parts(
+        self,
+        shape: tuple[int, int],
+        members: list[tuple[str, Tensor]],
+        lr: float,
+        weight_decay: float,
+        comm: Solo,
+    ) -> None:
+        """The same rule where each rank holds a part: momentum in parts, directions gathered."""
+        ahead = []
+        for name, weight in members:
+            grad, kept = local(grad_of(weight)), local(self.parts[name])
+            buffer = kept.to(grad.dtype).mul_(self.momentum).add_(grad)
+            if buffer is not kept:
+                kept.copy_(buffer)
+            part = grad.add(buffer, alpha=self.momentum)
+            ahead.append((name, whole(part_like(weight, part))))
+        update = self.shared(stacked(ahead), comm)  # [N m n]
+        start = 0
+        for name, weight in members:
+            count = len(as_matrices(weight, name))
+            full = update[start : start + count].view(weight.shape)
+            mine = local(weight)
+            mine.mul_(1 - lr * weight_decay)
+            mine.add_(part_of(full, weight), alpha=-lr * RMS * math.sqrt(max(shape)))
+            start += count
 
     def shared(self, x: Tensor, comm: Solo) -> Tensor:
         """Each rank orthogonalises its share of the matrices and hears of the others'."""
@@ -107,6 +146,8 @@ class Muon:
 
     def state(self) -> dict[str, Tensor]:
         """Momentum by parameter name, each in the parameter's shape."""
+        if self.parts:
+            return dict(self.parts)
         out = {}
         for shape, members in self.groups.items():
             start = 0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from minids.config import TrainConfig
 from minids.train.comm import Solo
 from minids.train.muon import Muon, grad_of
+from minids.train.sharded import local, part_like, part_of
 
 
 def belongs_to_adamw(name: str, weight: Tensor) -> bool:
@@ -34,7 +35,8 @@ class AdamW:
         moments: torch.dtype | None = None,
     ) -> None:
         self.names = [name for name, _ in named]
-        self.weights = [weight for _, weight in named]
+        self.owners = [weight for _, weight in named]
+        self.weights = [local(weight.detach()) for weight in self.owners]  # the same memory
         self.beta1, self.beta2, self.eps, self.steps = beta1, beta2, eps, 0
         self.mean = [torch.zeros_like(w, dtype=moments) for w in self.weights]
         self.square = [torch.zeros_like(w, dtype=moments) for w in self.weights]
@@ -46,7 +48,7 @@ class AdamW:
         if not self.weights:
             return
         self.steps += 1
-        grads = [grad_of(w) for w in self.weights]
+        grads = [local(grad_of(w)) for w in self.owners]
         mean, square = wide(self.mean, grads), wide(self.square, grads)
         torch._foreach_lerp_(mean, grads, 1 - self.beta1)
         torch._foreach_mul_(square, self.beta2)
@@ -91,10 +93,10 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """Everything the next step depends on, by stable names; views, not copies."""
         state = {"adamw.steps": torch.tensor(self.adamw.steps)}
-        for name, mean, square in zip(
-            self.adamw.names, self.adamw.mean, self.adamw.square, strict=True
-        ):
-            state[f"adamw.mean.{name}"], state[f"adamw.square.{name}"] = mean, square
+        a = self.adamw
+        for name, owner, mean, square in zip(a.names, a.owners, a.mean, a.square, strict=True):
+            state[f"adamw.mean.{name}"] = part_like(owner, mean)
+            state[f"adamw.square.{name}"] = part_like(owner, square)
         state |= {f"muon.momentum.{name}": tensor for name, tensor in self.muon.state().items()}
         return state
 
@@ -106,4 +108,4 @@ class Optimizer:
             raise KeyError(f"optimizer state differs at {sorted(mine.keys() ^ state.keys())[0]}")
         self.adamw.steps = int(state["adamw.steps"])
         for name, tensor in mine.items():
-            tensor.copy_(state[name])
+            local(tensor).copy_(part_of(state[name].to(tensor.device), tensor))

@@ -19,21 +19,27 @@ from minids.config import RunConfig, to_dict
 from minids.errors import UserError
 from minids.train import checkpoint, events
 from minids.train.probe import as_record
+from minids.train.sharded import gathered, local, part_of
 
 if TYPE_CHECKING:
     from minids.train.trainer import Trainer
 
 
 def save(trainer: Trainer) -> None:
-    """A checkpoint, written by rank 0 alone: all ranks hold the same."""
+    """A checkpoint, written by rank 0 alone; what is sharded is gathered first, by all ranks.
+
+    Whole tensors in the file: any number of processes can go on from it.
+    """
+    start = time.monotonic()
+    model = gathered(trainer.model.state_dict())
+    optim = gathered(trainer.optimizer.state_dict())
     if not trainer.leads:
         return
-    start = time.monotonic()
     path = checkpoint.save(
         trainer.out / "checkpoints",
         trainer.step,
-        model=trainer.model.state_dict(),
-        optim=trainer.optimizer.state_dict(),
+        model=model,
+        optim=optim,
         state={
             "step": trainer.step,
             "tokens": trainer.tokens,
@@ -48,7 +54,7 @@ def save(trainer: Trainer) -> None:
         about={
             "config": config_hash(trainer.cfg),
             "data": trainer.data.fingerprint,
-            "weights_sha256": checkpoint.weights_sha256(trainer.model.state_dict()),
+            "weights_sha256": checkpoint.weights_sha256(model),
             "torch": torch.__version__,
             "python": platform.python_version(),
             "threads": trainer.machine.threads,
@@ -75,7 +81,10 @@ def restore(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
                 "this config's shapes",
                 code=4,
             )
-    trainer.model.load_state_dict(found.model)
+    with torch.no_grad():
+        for name, tensor in found.model.items():
+            part = local(mine[name])
+            part.copy_(part_of(tensor.to(part.device), mine[name]))
     try:
         trainer.optimizer.load_state_dict(found.optim)
     except (KeyError, RuntimeError) as error:

@@ -16,6 +16,7 @@ import torch
 from minids.nn.loss import IGNORE
 from minids.nn.transformer import Labelled, Transformer
 from minids.train.comm import Solo
+from minids.train.sharded import any_sharded, local, part_like
 
 
 class StepReport(NamedTuple):
@@ -30,17 +31,30 @@ class StepReport(NamedTuple):
 
 
 class Gradients:
-    """All gradients as views into one flat buffer: one sum over ranks, one norm, one scaling."""
+    """All gradients as views into one flat buffer: one sum over ranks, one norm, one scaling.
+
+    Of a sharded model the buffer holds this rank's parts: backward has summed them already.
+    """
 
     def __init__(self, model: Transformer) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        first = self.parameters[0]
-        size = sum(p.numel() for p in self.parameters)
-        self.flat = torch.zeros(size, device=first.device, dtype=first.dtype)
+        self.sharded = any_sharded(model)
+        mine = [local(p.detach()) for p in self.parameters]
+        size = sum(part.numel() for part in mine)
+        self.flat = torch.zeros(size, device=mine[0].device, dtype=mine[0].dtype)
         start = 0
-        for p in self.parameters:
-            p.grad = self.flat[start : start + p.numel()].view_as(p)
-            start += p.numel()
+        for p, part in zip(self.parameters, mine, strict=True):
+            p.grad = part_like(p, self.flat[start : start + part.numel()].view_as(part))
+            start += part.numel()
+
+    def sum_over(self, comm: Solo) -> float:
+        """The sum of all ranks' gradients → its norm."""
+        if not self.sharded:
+            comm.all_reduce(self.flat)
+            return torch.linalg.vector_norm(self.flat).item()
+        square = torch.linalg.vector_norm(self.flat).double().square()
+        comm.all_reduce(square)
+        return square.sqrt().item()
 
     def zero(self) -> None:
         """Forget the last step's."""
@@ -69,7 +83,7 @@ def gradient(
         rows.append(row)
         loads.append(part.load)
     sums, load = torch.stack(rows).sum(0), torch.stack(loads).sum(0)
-    comm.all_reduce(gradients.flat)
+    grad_norm = gradients.sum_over(comm)
     comm.all_reduce(sums)
     comm.all_reduce(load)
     depth = (len(sums) - 2) // 2
@@ -78,7 +92,7 @@ def gradient(
         loss=sums[0].item() / n_targets,
         mtp_loss=mtp.tolist(),
         balance=sums[1].item() / n_targets,
-        grad_norm=torch.linalg.vector_norm(gradients.flat).item(),
+        grad_norm=grad_norm,
         n_targets=n_targets,
         load=load.tolist(),
     )

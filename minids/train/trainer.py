@@ -29,6 +29,7 @@ from minids.train.optim import Optimizer
 from minids.train.precision import FP8, recipe_of, to_fp8
 from minids.train.probe import Machine
 from minids.train.schedule import lr_factor
+from minids.train.sharded import Team, gathered, local
 from minids.train.step import Gradients, StepReport, clip, gradient
 
 Watcher = Callable[[events.Event], None]
@@ -53,6 +54,7 @@ class Trainer:
     comm: Solo
     faults: faults.Faults
     hooks: Hooks
+    team: Team | None = None  # of a run that a launcher started; shards the model
     step: int = 0
     tokens: int = 0
     elapsed_s: float = 0.0  # of training alone: evaluation, samples and saves do not count
@@ -69,6 +71,8 @@ class Trainer:
         self.model.compute_dtype = self.machine.dtype
         if self.machine.precision in FP8:
             to_fp8(self.model, recipe_of(self.machine.precision))
+        if self.team:
+            self.team.shard(self.model)
         self.gradients = Gradients(self.model)
         self.optimizer = Optimizer(self.model, self.cfg.train, self.machine.dtype)
         self.batches = self.data.train(
@@ -93,6 +97,8 @@ class Trainer:
             while not self.is_over():
                 self.faults.before_step(self.step + 1)
                 record = self.one_step()
+                if self.team and self.is_due(self.cfg.train.eval_every):
+                    self.evaluate()  # all ranks take part
                 if metrics:
                     record |= self.look_around(record)
                     metrics.write(record)
@@ -198,9 +204,9 @@ class Trainer:
     def first_bad_tensor(self) -> str:
         """The first parameter whose value or gradient is not finite."""
         for name, p in self.model.named_parameters():
-            if not torch.isfinite(p).all():
+            if not torch.isfinite(local(p)).all():
                 return name
-            if p.grad is not None and not torch.isfinite(p.grad).all():
+            if p.grad is not None and not torch.isfinite(local(p.grad)).all():
                 return f"gradient of {name}"
         return "none"
 
@@ -226,6 +232,8 @@ class Trainer:
                 record["skipped"],
             )
         )
+        if self.team:
+            return self.last_metrics if self.is_due(cfg.eval_every) else {}
         if self.hooks.sample and 0 < cfg.sample_every_seconds < time.monotonic() - self.sampled_at:
             self.sample()
         return self.evaluate() if self.is_due(cfg.eval_every) else {}
@@ -245,7 +253,7 @@ class Trainer:
         n_bytes = sum(d.n_bytes for d in documents)
         all_bytes = sum(d.n_bytes for d in self.data.held_out) if self.data.floor_bits else 1
         loss = None
-        if self.leads and self.step == 0:
+        if self.leads and self.step == 0 and not self.team:
             loss = self.untrained_loss()
         return events.Started(
             self.cfg,
@@ -269,34 +277,49 @@ class Trainer:
         return (found.main / found.n_targets).item()
 
     def evaluate(self) -> dict[str, float]:
-        """Held-out metrics by the caller's function."""
-        if self.hooks.evaluate:
-            self.last_metrics = self.hooks.evaluate(self.model, self.data)
+        """Held-out metrics by the caller's function; sharded weights are gathered for it."""
+        model = self.whole_model()
+        if self.hooks.evaluate and model:
+            self.last_metrics = self.hooks.evaluate(model, self.data)
             self.tell(events.Evaluated(self.step, self.last_metrics))
         return self.last_metrics if self.hooks.evaluate else {}
 
     def sample(self) -> None:
         """A text by the caller's function, also kept in samples.txt."""
-        if self.hooks.sample:
-            text = self.hooks.sample(self.model, self.data)
+        model = self.whole_model()
+        if self.hooks.sample and model:
+            text = self.hooks.sample(model, self.data)
             with (self.out / "samples.txt").open("a", encoding="utf-8") as file:
                 file.write(f"--- step {self.step}\n{text}\n")
             self.tell(events.Sampled(self.step, text))
         self.sampled_at = time.monotonic()
 
+    def whole_model(self) -> Transformer | None:
+        """The model to look at: of a sharded one a whole copy, on rank 0 alone. All must ask."""
+        if not self.team:
+            return self.model
+        state = gathered(self.model.state_dict())
+        if not self.leads:
+            return None
+        model = Transformer(self.cfg.model)
+        model.load_state_dict(state)
+        model.compute_dtype = self.machine.dtype
+        return model.to(self.machine.device)
+
     def finish(self) -> events.Finished:
         """The last save, evaluation and words."""
         saving.save(self)
+        if not self.stop and (self.leads or self.team):
+            self.evaluate()
+            self.sample()
+        weights = gathered(self.model.state_dict())
         if self.leads:
-            if not self.stop:
-                self.evaluate()
-                self.sample()
             done = events.Finished(
                 self.out,
                 self.step,
                 self.tokens,
                 self.elapsed_s,
-                checkpoint.weights_sha256(self.model.state_dict()),
+                checkpoint.weights_sha256(weights),
                 self.last_metrics,
                 self.stop,
             )

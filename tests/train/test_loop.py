@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from minids.config import to_dict
 from minids.errors import UserError
 from minids.train import checkpoint, events
-from minids.train.loop import Hooks, train
+from minids.train.loop import Hooks, check_same, train
 
 
 def lines(folder):
@@ -105,6 +107,15 @@ def test_resume_refuses_another_config_and_names_the_field(micro, trained, tmp_p
     with pytest.raises(UserError, match=r"train\.lr 0\.01 → 0\.1"):
         train(micro("train.lr=0.1"), out=tmp_path / "run", resume=True)
     trained(micro("train.max_steps=14"), tmp_path / "run", resume=True)
+
+
+def test_a_run_older_than_a_field_had_its_default(micro):
+    older = to_dict(micro())
+    del older["train"]["moment_dtype"], older["parallel"]
+    found = SimpleNamespace(state={"config": older})
+    check_same(micro(), found, allow_change=False)
+    with pytest.raises(UserError, match=r"moment_dtype 'float32' → 'bfloat16'"):
+        check_same(micro("train.moment_dtype=bfloat16"), found, allow_change=False)
 
 
 def test_resume_refuses_changed_data(micro, trained, tmp_path):
