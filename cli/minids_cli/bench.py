@@ -4,6 +4,7 @@ train      a training step of a small DeepSeek-V3    against transformers
 moe        one expert layer, forward and backward    against transformers
 decode     tokens with a cache, batch 1 and 16       against transformers' generate
 fp8        FP8 kernels, speed on a GPU, else errors  against cuBLAS and torch's scaled matmul
+fp8-train  losses of models trained in FP8           against bfloat16, over seeds (--repeats)
 rl         sampling groups with log-probabilities    against transformers' generate
 attention  MHA, GQA, MQA, MLA expanded and absorbed  against each other; also on a GPU
 plan       step time and peak memory                 against what minids plan predicts
@@ -25,10 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from minids.errors import UserError
-from minids_cli import bench_attention, bench_fp8, bench_plan, bench_rl, show
+from minids_cli import bench_attention, bench_fp8, bench_fp8_train, bench_plan, bench_rl, show
 
 SPEED = ("train", "moe", "decode")
-WHAT = (*SPEED, "attention", "fp8", "plan", "quality", "rl", "all")
+WHAT = (*SPEED, "attention", "fp8", "fp8-train", "plan", "quality", "rl", "all")
+ON_DEVICES = ("attention", "fp8", "fp8-train")
+CONFIGURED = ("attention", "fp8-train", "quality")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,17 +60,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--receipt", metavar="FILE", help="also write the whole result to FILE, as JSON"
     )
-    group = parser.add_argument_group("quality, attention")
+    group = parser.add_argument_group("quality, attention, fp8-train")
     group.add_argument(
         "--config",
         metavar="C",
         help="preset or TOML file (default: shakespeare-char; for attention deepseek-v2-lite, "
-        "deepseek-v3 on a GPU)",
+        "deepseek-v3 on a GPU; for fp8-train a short run of tiny)",
     )
     group.add_argument(
         "--set", metavar="K=V", action="append", default=[], help="change a field of it"
     )
-    group = parser.add_argument_group("attention")
+    group = parser.add_argument_group("attention, fp8, fp8-train")
     group.add_argument("--device", metavar="D", help="cpu or cuda (default: cuda if there is one)")
     group = parser.add_argument_group("quality")
     group.add_argument("--data", metavar="FILE", help="a text file; its last tenth is held out")
@@ -83,8 +86,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Validate without torch, measure, show."""
-    if args.device is not None and args.what not in ("attention", "fp8"):
-        raise UserError("--device", f"given with bench {args.what}", "bench attention, bench fp8")
+    if args.device is not None and args.what not in ON_DEVICES:
+        allowed = ", ".join(f"bench {name}" for name in ON_DEVICES)
+        raise UserError("--device", f"given with bench {args.what}", allowed)
     measure = quality(args) if args.what == "quality" else speed(args)
     receipt = receipt_path(args.receipt)
     found = measure()
@@ -105,12 +109,16 @@ def speed(args: argparse.Namespace):
     from minids.bench.harness import find_peer
 
     for flag in ("data", "config", "budgets"):
-        if getattr(args, flag) is not None and (args.what, flag) != ("attention", "config"):
+        allowed = flag == "config" and args.what in CONFIGURED
+        if getattr(args, flag) is not None and not allowed:
             raise UserError(f"--{flag}", f"given with bench {args.what}", "bench quality only")
     if args.what == "attention":
         return bench_attention.prepare(args, plan_of(args, None))
     if args.what == "fp8":
         return bench_fp8.prepare(args, plan_of(args, None))
+    if args.what == "fp8-train":
+        receipt = receipt_path(args.receipt)
+        return bench_fp8_train.prepare(args, plan_of(args, None), receipt)
     if args.what == "plan":
         return bench_plan.prepare(plan_of(args, None))
     peer = find_peer(args.against)
@@ -238,6 +246,9 @@ def draw(report: dict[str, Any]) -> None:
         return
     if report["bench"] == "fp8":
         bench_fp8.draw(report, note)
+        return
+    if report["bench"] == "fp8-train":
+        bench_fp8_train.draw(report, note)
         return
     if report["bench"] == "attention":
         bench_attention.draw(report, note)
