@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from minids.count.cost import System, published_bills
 from minids.count.hardware import find
 from minids.count.published import V3_MFU, V3_PRICE
-from minids.plot import COLOUR, panel
+from minids.count.scaling import Law
+from minids.plot import COLOUR, label_line, panel
 
 
 def all_figures(systems: Sequence[System], gpu: str) -> dict[str, Figure]:
@@ -102,4 +104,38 @@ def kv_bytes(per_token: dict[str, float], *, message: str, source: str) -> Figur
                 0.98, up, text, transform=ax.transAxes, ha="right", fontsize=13, color=colour,
                 fontweight="bold",
             )  # fmt: skip
+    return figure
+
+
+def through_runs(
+    *,
+    runs: Sequence[tuple[float, float]],
+    law: Law,
+    interval: tuple[float, float],
+    last: tuple[float, float],
+    message: str,
+    source: str,
+) -> Figure:
+    """Small runs (FLOPs, loss), the law through them, what it expects of a last run and its loss.
+
+    Everything is drawn above the law's floor, on two log scales.
+    """
+    figure, ax = panel(message, x="FLOPs", y="loss above the floor, nats", source=source)
+    above = [loss - law.floor for _, loss in runs]
+    ends = [runs[0][0] / 1.5, last[0] * 1.5]
+    ax.plot(ends, [law.at(x) - law.floor for x in ends], color=COLOUR["mha"], linewidth=2)
+    ax.plot([x for x, _ in runs], above, "o", color=COLOUR["gqa"], markersize=9)
+    low, high = (value - law.floor for value in interval)
+    ax.plot([last[0]] * 2, [low, high], color=COLOUR["mha"], linewidth=6, alpha=0.5)
+    ax.plot([last[0]], [last[1] - law.floor], "o", color=COLOUR["mla"], markersize=11)
+    expected = law.at(last[0]) - law.floor
+    label_line(ax, last[0], expected, f"  law {expected:.2f}", "#666666", above=14)
+    measured = last[1] - law.floor
+    label_line(ax, last[0], measured, f"  measured {measured:.2f}", "#B87700", above=-12)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(ends[0], last[0] * 2.2)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     return figure
