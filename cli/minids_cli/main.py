@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train a model, live on screen",
     "sample": "complete a prompt with a trained model",
     "chat": "complete what you type, line by line",
+    "serve": "a page to talk to a model, and OpenAI's interface for programs",
     "sft": "tune a run on questions and answers, or pre-train on reasoning text",
     "rl": "reinforcement learning from verified rewards: GRPO and its family",
     "r1": "R1's road in small: base, R1-Zero, cold start, RL, rejection sampling, RL, student",

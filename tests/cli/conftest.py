@@ -104,3 +104,14 @@ def refused(minids):
         return said.err
 
     return check
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A folder in which `runs/tiny-001` lies, trained for a few steps; nobody writes there."""
+    place = tmp_path_factory.mktemp("tiny-run")
+    words = [w for change in MICRO for w in ("--set", change)]
+    command = [sys.executable, "-m", "minids_cli", "train", "--tiny", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MINIDS_CACHE": str(place / "cache")}
+    subprocess.run(command, cwd=place, env=environment, capture_output=True, check=True)
+    return place

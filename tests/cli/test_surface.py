@@ -17,6 +17,7 @@ FLAGS = {
     "data": "--tiny --config --set --data --seed --to",
     "doctor": "--probe",
     "lab": "--folder --no-browser --no-lab --dry-run",
+    "serve": "--port --host --token --template",
     "grade": "--lesson --csv --junit --feedback --report --seed --timeout --memory --jobs",
 }
 FROZEN = Path(__file__).parent / "fields.txt"

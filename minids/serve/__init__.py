@@ -1,0 +1,1 @@
+"""A trained model behind HTTP, in the words of OpenAI's interface."""
