@@ -8,7 +8,10 @@ decides its speed: every number is read once and stays in registers between "how
 largest?" and "which code?".
 
 In a GPU these functions are compiled; with TRITON_INTERPRET=1 they run in numpy, number by number
-the same, because nothing is left to a cast or an approximate division.
+the same, because nothing is left to chance: `/` of two float32 compiles to an approximate division
+(div.full.f32), so both quotients are `tl.div_rn`, rounded as IEEE 754 says; no product is followed
+by a sum that could be fused with it; the largest magnitude is found among whole numbers; and where
+the chip's own cast to E4M3 rounds, |x| ≤ 448 leaves it nothing to decide but the nearest code.
 Axes: m rows, k columns, j tiles of 128.  (DeepSeek-V3 §3.3.2)
 """
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minids.errors import UserError
 from minids.lowp.codec import E2M1, decode, decode_scale, encode
@@ -191,3 +192,27 @@ def test_fp4_weights_fit_into_fp8_without_loss():
     four = dequantize_mx(*quantize_mx(w))
     eight = dequantize_block(*quantize_block(four, scale="ue8m0"))
     assert torch.equal(four, eight)
+
+
+class Divisors(TorchDispatchMode):
+    """What was divided by."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, call, kinds, args=(), kwargs=None):
+        if call.overloadpacket is torch.ops.aten.div:
+            self.seen.append(args[1])
+        return call(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rule", [quantize_tile, quantize_block, quantize_tensor, quantize_mx])
+def test_no_quotient_is_left_to_the_device(rule):
+    """Python numbers are turned into reciprocals on a CUDA device: another scale, other codes."""
+    with Divisors() as divisors:
+        rule(torch.randn(130, 256))
+    assert len(divisors.seen) >= 2
+    assert all(isinstance(by, torch.Tensor) for by in divisors.seen), divisors.seen
+    amax = torch.rand(1000)
+    assert (amax * (1 / torch.tensor(448.0)) != amax / 448).float().mean() > 0.3  # why it matters
