@@ -53,8 +53,8 @@ def draw(report: dict[str, Any], note: str) -> None:
             case["case"],
             *(rate(case["ways"].get(name, {}), "tflops") for name in names),
             share(case["share"]),
-            f"{case['times_bf16']:.2f}" if case["times_bf16"] else "",
-            f"{case['error']['of_sum']:.1e}",
+            f"{case['times_bf16']:.2f}" if case.get("times_bf16") else "",
+            f"{case['error']['of_sum']:.1e}" if "error" in case else "",
         ]
         for case in products
     ]

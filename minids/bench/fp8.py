@@ -103,6 +103,10 @@ def gpu_cases(tops: dict[str, float]):
     """Names and what measures them."""
     for n, k in PRODUCTS:
         yield f"matmul {TOKENS}×{n}×{k}", lambda n=n, k=k: product_case(TOKENS, n, k, tops)
+    for what, cut in kernels.UNMEASURED.items():
+        for n, k in PRODUCTS[1:3]:
+            name = f"cut {TOKENS}×{n}×{k}, {what}"
+            yield name, lambda n=n, k=k, cut=cut: cut_case(TOKENS, n, k, cut, tops)
     yield f"grouped {GROUPED[0]}×512×{GROUPED[1]}×{GROUPED[2]}", lambda: grouped_case(tops)
     for m, k in ((TOKENS, 7168), (TOKENS, 18_432), (4 * TOKENS, 7168)):
         for name in ("quantize_tile", "quantize_block", "dequantize", "rms_norm", "swiglu"):
@@ -150,6 +154,22 @@ def product_case(m: int, n: int, k: int, tops: dict[str, float]) -> dict[str, An
             ways["ours"]()[:256], x[:256], w, Operand(a[0][:256], a[1][:256], "tile"), b
         ),
     }
+
+
+def cut_case(m: int, n: int, k: int, cut: kernels.Tiles, tops: dict[str, float]) -> dict[str, Any]:
+    """Our GEMM cut in another way, beside the way it is cut."""
+    *_, a, b = operands(m, n, k, "cuda")
+    ways = {"ours": cut, "as it is": kernels.BEST}
+    found = {
+        name: attempt(lambda cut=cut: kernels.matmul(*a[:2], *b[:2], tiles=cut))
+        for name, cut in ways.items()
+    }
+    for way in found.values():
+        if way["us"]:
+            way["tflops"] = 2 * m * n * k / way["us"]["median"] / 1e6
+    ours = found["ours"].get("tflops")
+    share = ours and ours / tops["fp8_tflops"]
+    return {"unit": "TFLOP/s", "ways": found, "share": share, "tiles": cut._asdict()}
 
 
 def block_wise(a: Operand, b: Operand) -> dict[str, Any]:

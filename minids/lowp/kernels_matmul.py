@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportGeneralTypeIssues=false, reportArgumentType=false
 """Triton: the block-scaled FP8 product out = a bᵀ, and the same for many experts in one launch.
 
 The sum over k is cut into 128s, because there the scales change and there the tensor core's short
@@ -9,10 +9,16 @@ accumulator has to be emptied anyway:
 Speed is a matter of keeping the tensor core fed. A tile of 128×128 results takes 2 · 128² · 128
 operations per 32 KiB that are loaded: 128 operations a byte, from the L2 cache. Copies are ordered
 ahead into a ring of `STAGES` buffers (TMA: one thread names a rectangle, the copy engine fetches
-it). Loading, multiplying and scaling take turns in one group of warps, though, and the tensor core
-waits for two of the three. With SPECIALIZE one group only orders copies and two more multiply, 64
-rows each, one while the other scales. A few programs per multiprocessor walk over all tiles
-("persistent"), so that the next tile's copies can start while the last one's results are stored.
+it). A few programs per multiprocessor walk over all tiles ("persistent").
+
+What holds it back is that one group of warps multiplies and scales in turn. 128 of k are 512 cycles
+of a Hopper tensor core; the 128² sums then pass through 128 float32 lanes, 128 cycles for each
+operation on them. One multiply-add is the least, which is why the two scales meet before they
+touch the sums. While they are added, the tensor core waits, unless another program on the same
+multiprocessor multiplies: for two or three to fit, a tile must be 64×128, since both levels of sums
+lie in registers (128×128: 179 a thread of 65,536 in all; 128×256 no longer fits and spills). Where
+Triton is asked to give copying and multiplying to warps of their own (`warp_specialize`), version
+3.9 refuses this loop and a run with an earlier one stood still; DeepGEMM does it by hand.
 Axes: m, n rows of the factors, k what is summed, e experts, R rows of all experts.
 (DeepSeek-V3 §3.3.2)
 """
@@ -47,8 +53,8 @@ def tile_product(
         left = a.load([a_row, j * K])  # [BM 128], zeros beyond the edge
         right = b.load([b_row, j * K])  # [BN 128]
         part = tl.dot(left, right.T)  # [BM BN] 128 products each, in the tensor core
-        if SCALAR:  # all of the tile's columns lie in one block
-            total += part * a_scale[:, None] * tl.load(sb_ptrs + j * sb_k)
+        if SCALAR:  # all of the tile's columns lie in one block: one multiply-add for each result
+            total += part * (a_scale * tl.load(sb_ptrs + j * sb_k))[:, None]
         else:
             b_scale = tl.load(sb_ptrs + j * sb_k, mask=cols_exist, other=0.0)  # [BN]
             total += part * a_scale[:, None] * b_scale[None, :]
@@ -59,7 +65,7 @@ def tile_product(
 def matmul_kernel(
     a, b, sa_ptr, sb_ptr, out_ptr, m, n, k, sa_m, sa_k, sb_n, sb_k,
     BM: tl.constexpr, BN: tl.constexpr, GROUP: tl.constexpr, SHARED: tl.constexpr,
-    STAGES: tl.constexpr, SPECIALIZE: tl.constexpr, FLATTEN: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """Descriptors of codes a [m k], b [n k]; scales [m k/128], [⌈n/SHARED⌉ k/128] → out [m n]
 
@@ -67,9 +73,8 @@ def matmul_kernel(
     """
     tiles_m, tiles_n = tl.cdiv(m, BM), tl.cdiv(n, BN)
     for tile in tl.range(
-        tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0),
-        num_stages=STAGES, warp_specialize=SPECIALIZE, flatten=FLATTEN,
-    ):  # fmt: skip
+        tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), num_stages=STAGES
+    ):
         i, j = place(tile, tiles_m, tiles_n, GROUP)
         rows = i * BM + tl.arange(0, BM)
         cols = j * BN + tl.arange(0, BN)
@@ -88,7 +93,7 @@ def matmul_kernel(
 def grouped_kernel(
     a, b, sa_ptr, sb_ptr, out_ptr, plan_ptr, tiles_m, n, k, sa_m, sa_k, sb_e, sb_n, sb_k,
     BM: tl.constexpr, BN: tl.constexpr, GROUP: tl.constexpr,
-    STAGES: tl.constexpr, SPECIALIZE: tl.constexpr, FLATTEN: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """Codes a [R k] sorted by expert, b [e·n k], scales of b [e n/128 k/128] → out [R n]
 
@@ -98,9 +103,8 @@ def grouped_kernel(
     """
     tiles_n = tl.cdiv(n, BN)
     for tile in tl.range(
-        tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0),
-        num_stages=STAGES, warp_specialize=SPECIALIZE, flatten=FLATTEN,
-    ):  # fmt: skip
+        tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0), num_stages=STAGES
+    ):
         i, j = place(tile, tiles_m, tiles_n, GROUP)
         expert = tl.load(plan_ptr + i * 3)
         start = tl.load(plan_ptr + i * 3 + 1)

@@ -51,7 +51,8 @@ def test_a_gpus_report_is_drawn(capsys, refused):
         "ways": {"ours": {"us": us, "gb_per_s": 2500.0}},
     }  # fmt: skip
     report = {
-        "device": "cuda", "gpu": {"name": "H100", "capability": "9.0"}, "cases": [product, memory],
+        "device": "cuda", "gpu": {"name": "H100", "capability": "9.0"},
+        "cases": [product, memory, {k: product[k] for k in ("case", "unit", "ways", "share")}],
         "ceilings": {"copy_gb_per_s": 3000.0, "bf16_tflops": 700.0, "fp8_tflops": 1500.0},
     }  # fmt: skip
     bench_fp8.draw(report, "note")

@@ -1,12 +1,16 @@
 # pyright: reportMissingImports=false
 """Prints the instructions that Triton compiles our kernels to for a Hopper GPU, as JSON.
 
-argv: {name: fields of kernels.Tiles} of the products to compile.
+argv: {name: fields of kernels.Tiles} of the products to compile. Registers per thread and bytes per
+program that do not fit into them stand beside the words.
 """
 
 import json
 import re
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -27,13 +31,29 @@ def compiled(kernel, constants, pointers, floats=(), divide=(), **options):
     values = {(names.index(n),): v for n, v in constants.items()}
     source = ASTSource(kernel, kinds, values, told)
     found = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    return re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.:]+)", found.asm["ptx"], re.M)
+    return {
+        "words": re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.:]+)", found.asm["ptx"], re.M),
+        "shared_bytes": found.metadata.shared,
+        **resources(found.asm["cubin"]),
+    }
+
+
+def resources(cubin):
+    """What ptxas made of it."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        told = [tool, "--dump-resource-usage", file.name]
+        said = subprocess.run(told, capture_output=True, text=True, check=True).stdout
+    names = {"registers": "REG", "stack_bytes": "STACK"}
+    return {name: int(re.search(rf"{word}:(\d+)", said)[1]) for name, word in names.items()}
 
 
 def product(cut):
     constants = {
         "BM": cut.m, "BN": cut.n, "GROUP": cut.group, "SHARED": 128, "sa_m": 1,
-        "STAGES": cut.stages, "SPECIALIZE": cut.specialize, "FLATTEN": cut.flatten,
+        "STAGES": cut.stages,
     }  # fmt: skip
     pointers = {"out_ptr": "*bf16", "sa_ptr": "*fp32", "sb_ptr": "*fp32"}
     pointers |= {n: f"tensordesc<fp8e4nv[{h}, 128]>" for n, h in (("a", cut.m), ("b", cut.n))}

@@ -20,23 +20,29 @@ SCRIPT = Path(__file__).with_name("ptx.py")
 
 
 @pytest.fixture(scope="module")
-def instructions(tmp_path_factory):
-    """Kernel → how often each instruction stands in its PTX."""
-    cuts = {"best": kernels.BEST, "few": kernels.FEW}
-    told = json.dumps({name: cut._asdict() for name, cut in cuts.items()})
+def compiled(tmp_path_factory):
+    """Kernel → words of its PTX, registers, bytes."""
+    told = json.dumps({name: cut._asdict() for name, cut in CUTS.items()})
     place = tmp_path_factory.mktemp("triton")
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     env |= {"TRITON_CACHE_DIR": str(place), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-W", "ignore", str(SCRIPT), told]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    return {name: Counter(words) for name, words in json.loads(done.stdout).items()}
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def instructions(compiled):
+    """Kernel → how often each instruction stands in its PTX."""
+    return {name: Counter(found["words"]) for name, found in compiled.items()}
 
 
 def has(counts, start):
     return sum(n for word, n in counts.items() if word.startswith(start))
 
 
+CUTS = {"best": kernels.BEST, "few": kernels.FEW} | kernels.UNMEASURED
 QUANTISING = ["tile False", "tile True", "block False", "block True", "swiglu", "rms_norm 1"]
 
 
@@ -56,8 +62,24 @@ def test_nothing_else_in_a_quantising_kernel_can_round(instructions, name):
         assert not has(found, word), word
 
 
-@pytest.mark.parametrize("name", ["matmul best", "matmul few"])
+@pytest.mark.parametrize("name", CUTS)
 def test_products_are_the_tensor_cores_and_copies_the_copy_engines(instructions, name):
-    found = instructions[name]
+    found = instructions[f"matmul {name}"]
     assert any("e4m3.e4m3" in word for word in found if word.startswith("wgmma.mma_async"))
     assert has(found, "cp.async.bulk.tensor") >= 2
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_scaling_is_one_operation_a_result(instructions, name):
+    cut, found = CUTS[name], instructions[f"matmul {name}"]
+    assert has(found, "fma.rn.f32") == cut.m * cut.n // (32 * cut.warps)
+    assert has(found, "mul.f32") <= 2  # the scales with each other, once a row
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_as_many_programs_as_asked_for_fit(compiled, name):
+    """A Hopper multiprocessor has 65,536 registers, 227 KiB to share, 1 KiB of it per program."""
+    cut, found = CUTS[name], compiled[f"matmul {name}"]
+    assert found["stack_bytes"] == 0, "sums were moved to memory"
+    assert found["registers"] * 32 * cut.warps * cut.programs <= 65_536
+    assert (found["shared_bytes"] + 1024) * cut.programs <= 227 * 1024

@@ -17,7 +17,8 @@ if not CUDA:
 needs_triton = pytest.mark.skipif(not kernels.HAVE_TRITON, reason="triton is not installed")
 gpu = [pytest.mark.gpu] if CUDA else []
 pytestmark = gpu
-CUTS = [kernels.BEST, kernels.FEW, kernels.Tiles(n=64, group=2, programs=0)]
+CUTS = {"best": kernels.BEST, "few": kernels.FEW} | kernels.UNMEASURED
+CUTS["narrow"] = kernels.Tiles(n=64, group=2, programs=0)
 SHAPES = [(1, 1, 1), (5, 40, 130), (70, 130, 300), (200, 129, 256)]
 if CUDA:
     SHAPES += [(4096, 2048, 7168), (4096, 7168, 2048), (300, 4096, 1000)]
@@ -55,7 +56,7 @@ def far(found, wanted):
 
 @needs_triton
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("cut", CUTS, ids=["best", "few", "narrow"])
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 def test_product_is_the_simulations(draw, shape, cut):
     m, n, k = shape
     if m * n * k > 1e9 and cut is not kernels.BEST:
