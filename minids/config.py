@@ -305,6 +305,7 @@ class ParallelConfig:
     data: int = bounded(1, 1, 1 << 20, "data-parallel ranks (FSDP)")
     expert: int = bounded(1, 1, 1 << 20, "expert-parallel ranks")
     pipeline: int = bounded(1, 1, 1 << 12, "pipeline stages")
+    timeout_s: int = bounded(300, 1, 86_400, "a rank that says nothing for so long is lost, s")
 
     def __post_init__(self) -> None:
         check_ranges("parallel", self)

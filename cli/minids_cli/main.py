@@ -159,7 +159,15 @@ def dispatch(argv: list[str]) -> int:
 
 
 def report(error: UserError, *, as_json: bool) -> int:
-    """The error on one line of stderr; with --json as an object on stdout too."""
+    """The error on one line of stderr; with --json as an object on stdout too.
+
+    Of several ranks that fail, one says it.
+    """
+    if "RANK" in os.environ or "WORLD_SIZE" in os.environ:
+        from minids_cli.ranks import speaks
+
+        if not speaks():
+            return error.code
     if as_json:
         fields = {"field": error.where, "message": error.what, "allowed": error.allowed}
         print(json.dumps({"error": fields | ({"hint": error.hint} if error.hint else {})}))

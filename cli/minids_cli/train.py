@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minids import config
 from minids.errors import UserError
-from minids_cli import options, show
+from minids_cli import options, ranks, show
 
 SAMPLE_TOKENS = 80  # four lines of the screen
 
@@ -35,6 +35,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Validate without torch, then train and report."""
+    if ranks.launched():
+        return run_rank(args)
     out, cfg = decide(args)
     if args.dry_run:
         return dry_run(args, cfg, out)
@@ -53,6 +55,34 @@ def run(args: argparse.Namespace) -> int:
             allow_change=args.allow_change,
             hooks=hooks,
         )
+    finally:
+        watcher.close()
+    if done.interrupted:
+        watcher.interrupted(done)
+        return done.interrupted
+    watcher.finished(done, write_report(done.folder))
+    return 0
+
+
+def run_rank(args: argparse.Namespace) -> int:
+    """The same as one of several ranks: the first shows and reports."""
+    place = ranks.settled(args)
+    out, cfg = decide(args)
+    cfg = ranks.spread(args, cfg)
+    if args.dry_run:
+        return 0 if place.rank else dry_run(args, cfg, out)
+    from minids.train.loop import Hooks
+
+    if place.rank:
+        done = ranks.train(args, cfg, out, place, Hooks())
+        return done.interrupted
+    from minids.report import write_report
+    from minids_cli.watch import watcher_for
+
+    watcher = watcher_for(args)
+    hooks = Hooks(on_event=watcher, evaluate=quick_evaluation, sample=short_sample)
+    try:
+        done = ranks.train(args, cfg, out, place, hooks)
     finally:
         watcher.close()
     if done.interrupted:

@@ -5,6 +5,7 @@
     exit@step:13              the process dies before step 13
     exit@save:before-manifest:20  … inside the save of step 20
     slow-save=2s              every save takes 2 s longer
+    nan-grad@7:rank1          any of these on one rank of several alone
 
 A fault happens once, at its step, and is written into the checkpoints of the run.
 """
@@ -21,13 +22,13 @@ from minids.errors import UserError
 STAGES = ("before-files", "before-manifest", "before-rename", "after-rename")
 ALLOWED = (
     "nan-grad@STEP, inf-grad@STEP, spike@STEP, exit@step:STEP, slow-save=SECONDSs, "
-    f"exit@save:STAGE:STEP with STAGE one of {', '.join(STAGES)}"
+    f"exit@save:STAGE:STEP with STAGE one of {', '.join(STAGES)}; behind each :rankN"
 )
 PATTERN = re.compile(
-    r"(?P<kind>nan-grad|inf-grad|spike)@(?P<at>\d{1,9})"
+    r"(?:(?P<kind>nan-grad|inf-grad|spike)@(?P<at>\d{1,9})"
     r"|exit@step:(?P<exit>\d{1,9})"
     rf"|exit@save:(?P<stage>{'|'.join(STAGES)}):(?P<save>\d{{1,9}})"
-    r"|slow-save=(?P<seconds>\d{1,3}(\.\d{1,3})?)s"
+    r"|slow-save=(?P<seconds>\d{1,3}(\.\d{1,3})?)s)(:rank(?P<rank>\d{1,6}))?"
 )
 
 
@@ -57,13 +58,15 @@ class Faults:
             os._exit(137)
 
 
-def parse(text: str) -> Faults:
-    """`nan-grad@7,spike@12,…` → Faults; UserError for anything else."""
+def parse(text: str, rank: int = 0) -> Faults:
+    """`nan-grad@7,spike@12,…` → Faults of one rank; UserError for anything else."""
     faults = Faults(text)
     for part in filter(None, (p.strip() for p in text.split(","))):
         found = PATTERN.fullmatch(part)
         if not found:
             raise UserError("--inject", f"{part!r} is no fault", ALLOWED)
+        if found["rank"] is not None and int(found["rank"]) != rank:
+            continue
         if found["kind"]:
             faults.at_step[found["kind"], int(found["at"])] = True
         elif found["exit"]:

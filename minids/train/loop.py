@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minids.config import SECTIONS, RunConfig, load, to_dict
-from minids.data.load import open_data
+from minids.data.load import Data, open_data
 from minids.errors import UserError
 from minids.train import checkpoint, events, faults, folder
 from minids.train.comm import Solo
@@ -63,13 +63,7 @@ def train(
     lock = None
     try:
         data = open_data(cfg, out if resume else None)
-        if resume and not allow_change and found and found.manifest["data"] != data.fingerprint:
-            raise UserError(
-                "data",
-                "is not what this run was trained on",
-                "the same data",
-                hint="--allow-change goes on anyway",
-            )
+        check_data(data, found, allow_change)
         if not resume:
             folder.create(out, data.cfg, {"machine": as_record(machine), "inject": inject})
             data.save(out)
@@ -95,7 +89,7 @@ def work(order: dict[str, Any], comm: Solo) -> None:
     record = (
         found.state["machine"] if found else json.loads((out / "run.json").read_text())["machine"]
     )
-    planned = faults.parse(order["faults"])
+    planned = faults.parse(order["faults"], comm.rank)
     Trainer(data, Machine(**record), out, comm, planned, Hooks()).run(found)
 
 
@@ -117,6 +111,17 @@ def check_same(cfg: RunConfig, found: checkpoint.Checkpoint, allow_change: bool)
             "--resume",
             f"the config differs: {', '.join(differs)}",
             "the saved config",
+            hint="--allow-change goes on anyway",
+        )
+
+
+def check_data(data: Data, found: checkpoint.Checkpoint | None, allow_change: bool) -> None:
+    """A resumed run reads what it read before. Raises UserError."""
+    if found and not allow_change and found.manifest["data"] != data.fingerprint:
+        raise UserError(
+            "data",
+            "is not what this run was trained on",
+            "the same data",
             hint="--allow-change goes on anyway",
         )
 

@@ -1,21 +1,19 @@
 """One rank of a run that a launcher started on several: the same run, the same folder, shared.
 
-Every rank checks everything and reads the data; rank 0 alone writes. In step they stay because
-each waits for the other's sums.
+Rank 0 reads the data and makes the folder; then the others map what it wrote. In step they stay
+because each waits for the other's sums; any rank's signal stops all after the same step.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from minids.config import RunConfig
-from minids.data.load import open_data
+from minids.data.load import Data, open_data
 from minids.errors import UserError
 from minids.train import checkpoint, events, faults, folder
 from minids.train.comm import Group
-from minids.train.loop import check_same, out_of_memory
+from minids.train.loop import check_data, check_same, out_of_memory
 from minids.train.precision import FP8
 from minids.train.probe import Machine, as_record, choose_gpu, measure, pick_device, usable_cores
 from minids.train.sharded import Team
@@ -28,35 +26,42 @@ def train_on(
     *,
     out: Path,
     resume: bool = False,
+    restarted: bool = False,
     inject: str = "",
     allow_change: bool = False,
     hooks: Hooks | None = None,
 ) -> events.Finished:
     """As `loop.train`, called by every rank; `Finished` is whole on rank 0.
 
-    A checkpoint fits any number of ranks. Raises UserError, with code 1 when another rank is lost.
+    A checkpoint fits any number of ranks. `restarted`: the launcher tries again, so the folder is
+    there already. Raises UserError, with code 1 when another rank is lost.
     """
     comm, hooks, found = team.comm, hooks or Hooks(), None
     warnings: list[str] = []
-    machine = machine_of(cfg, team)
-    if resume:
+    out = Path(team.first("out", str(out.absolute()) if comm.rank == 0 else None))
+    if resume and not (restarted and not checkpoint.steps(out / "checkpoints")):
         found, warnings = checkpoint.load_latest(out / "checkpoints")
         check_same(cfg, found, allow_change)
-    else:
+    elif comm.rank == 0 and not restarted:
         folder.check_new(out)
+    machine = machine_of(cfg, team, found)
     lock = None
     try:
-        data = open_data(cfg, out if resume else None)
-        agree(comm, data.fingerprint)  # nobody writes before all have checked
         if comm.rank == 0:
-            if not resume:
+            data = open_data(cfg, out if found else None)
+            check_data(data, found, allow_change)
+            if not found:
                 record = {"machine": as_record(machine), "inject": inject, "world": comm.world}
                 folder.create(out, data.cfg, record)
                 data.save(out)
             lock = folder.Lock(out)
-        trainer = Trainer(data, machine, out, comm, faults.parse(inject), hooks, team)
+            team.first("data", data.fingerprint)
+        else:
+            data = open_as_first(team, cfg, out)
+        planned = faults.parse("" if restarted else inject, comm.rank)  # each happens once
+        trainer = Trainer(data, machine, out, comm, planned, hooks, team)
         for text in warnings:
-            hooks.on_event(events.Warned(found.step if found else 0, text))
+            trainer.tell(events.Warned(found.step if found else 0, text))
         return trainer.run(found)
     except RuntimeError as error:
         if full := out_of_memory(error, cfg):
@@ -69,8 +74,20 @@ def train_on(
             lock.release()
 
 
-def machine_of(cfg: RunConfig, team: Team) -> Machine:
-    """What one rank uses: its own GPU, or an equal share of the cores."""
+def open_as_first(team: Team, cfg: RunConfig, out: Path) -> Data:
+    """The data that rank 0 has read and written. Raises UserError if this rank sees other data."""
+    fingerprint, rank = team.first("data", None), team.comm.rank
+    if not (out / "run.json").is_file():
+        what = f"rank {rank} does not see {out}, which rank 0 made"
+        raise UserError("--out", what, "a folder on a disk that all nodes share")
+    data = open_data(cfg, out)
+    if data.fingerprint != fingerprint:
+        raise UserError("data", f"rank {rank} reads other data than rank 0", "the same data")
+    return data
+
+
+def machine_of(cfg: RunConfig, team: Team, found: checkpoint.Checkpoint | None) -> Machine:
+    """What one rank uses: its own GPU, or an equal share of the cores; rank 0's dtype for all."""
     device = pick_device(cfg.train.device)
     if device == "cuda":
         chosen = choose_gpu(cfg.train, device)
@@ -79,21 +96,18 @@ def machine_of(cfg: RunConfig, team: Team) -> Machine:
     if cfg.train.precision in FP8:
         raise UserError("train.precision", f"{cfg.train.precision} on several ranks", "bfloat16")
     precision = cfg.train.precision
-    if precision == "auto":
-        rates = measure()
-        precision = "bfloat16" if rates["bfloat16"] > 1.2 * rates["float32"] else "float32"
-    threads = cfg.train.threads or max(1, usable_cores() // team.comm.world)
-    return Machine(device, precision, threads, 1, f"rank of {team.comm.world}")
+    if precision == "auto" and found:
+        precision = found.state["machine"]["precision"]
+    elif precision == "auto":
+        precision = team.first("precision", faster() if team.comm.rank == 0 else None)
+    threads = cfg.train.threads or max(1, usable_cores() // team.local_world)
+    return Machine(device, precision, threads, 1, f"each of {team.comm.world} ranks")
 
 
-def agree(comm, fingerprint: str) -> None:
-    """All ranks must have read the same data. Raises UserError."""
-    mine = torch.tensor(list(fingerprint.encode()[:32]), dtype=torch.int64)
-    parts = [torch.empty_like(mine) for _ in range(comm.world)]
-    comm.all_gather(parts, mine)
-    for rank, part in enumerate(parts):
-        if not torch.equal(part, parts[0]):
-            raise UserError("data", f"rank {rank} reads other data than rank 0", "the same data")
+def faster() -> str:
+    """The dtype in which this machine multiplies faster."""
+    rates = measure()
+    return "bfloat16" if rates["bfloat16"] > 1.2 * rates["float32"] else "float32"
 
 
 def is_about_talking(error: RuntimeError) -> bool:

@@ -20,12 +20,14 @@ class Team(NamedTuple):
     """A run that a launcher started on several ranks: how they talk, and how the model is spread.
 
     Made by whoever knows how to shard; the training code only calls `shard` once, after the weights
-    have their first values.
+    have their first values. `first(key, value)` is what rank 0 says, the others wait for it.
     """
 
     comm: Solo
     shard: Callable[[Transformer], None]
+    first: Callable[[str, str | None], str]
     local_rank: int = 0
+    local_world: int = 1
 
 
 def is_sharded(weight: Tensor) -> bool:

@@ -8,15 +8,18 @@ into zeros.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from minids.nn.loss import IGNORE
-from minids.nn.transformer import Labelled, Transformer
+from minids.nn.transformer import Labelled, Loss, Transformer
 from minids.train.comm import Solo
 from minids.train.sharded import any_sharded, local, part_like
+
+Passes = Callable[[Transformer, Sequence[Labelled], int], tuple[Tensor, Tensor]]
 
 
 class StepReport(NamedTuple):
@@ -62,27 +65,28 @@ class Gradients:
 
 
 def gradient(
-    model: Transformer, gradients: Gradients, micro_batches: Sequence[Labelled], comm: Solo
+    model: Transformer,
+    gradients: Gradients,
+    micro_batches: Sequence[Labelled],
+    comm: Solo,
+    *,
+    passes: Passes | None = None,
+    spoil: Callable[[Tensor, Tensor], None] | None = None,
 ) -> StepReport:
     """Fill the gradients with the mean over all targets of the step, on all ranks.
 
-    Weights are not touched; see `clip` and `Optimizer.step` for what follows.
+    Weights are not touched; see `clip` and `Optimizer.step` for what follows. `passes` replaces
+    forward and backward (a pipeline has its own); `spoil` may damage this rank's gradient and sums
+    before they are added to the others', as a fault would.
     """
     mine = sum(int((batch.labels != IGNORE).sum()) for batch in micro_batches)
     counted = torch.tensor([mine], dtype=torch.int64)
     comm.all_reduce(counted)
     n_targets = max(int(counted), 1)
     gradients.zero()
-    rows, loads = [], []
-    for batch in micro_batches:
-        part = model.loss(batch)
-        (part.total / n_targets).backward()
-        row = torch.cat(
-            [part.main[None], part.balance[None], part.mtp, part.n_mtp.float()]
-        ).double()
-        rows.append(row)
-        loads.append(part.load)
-    sums, load = torch.stack(rows).sum(0), torch.stack(loads).sum(0)
+    sums, load = (passes or forward_backward)(model, micro_batches, n_targets)
+    if spoil:
+        spoil(gradients.flat, sums)
     grad_norm = gradients.sum_over(comm)
     comm.all_reduce(sums)
     comm.all_reduce(load)
@@ -96,6 +100,24 @@ def gradient(
         n_targets=n_targets,
         load=load.tolist(),
     )
+
+
+def forward_backward(
+    model: Transformer, micro_batches: Sequence[Labelled], n_targets: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of one rank's rows → sums [2+2u]: loss, balance, MTP, targets of MTP; load [L e]"""
+    rows, loads = [], []
+    for batch in micro_batches:
+        part = model.loss(batch)
+        (part.total / n_targets).backward()
+        rows.append(row_of(part))
+        loads.append(part.load)
+    return torch.stack(rows).sum(0), torch.stack(loads).sum(0)
+
+
+def row_of(part: Loss) -> Tensor:
+    """The numbers of a loss that are added up.  → [2+2u] float64"""
+    return torch.cat([part.main[None], part.balance[None], part.mtp, part.n_mtp.float()]).double()
 
 
 def clip(gradients: Gradients, grad_norm: float, largest: float) -> None:

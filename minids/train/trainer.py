@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from minids.data.batches import Batch
 from minids.data.load import Data
@@ -30,8 +31,9 @@ from minids.train.precision import FP8, recipe_of, to_fp8
 from minids.train.probe import Machine
 from minids.train.schedule import lr_factor
 from minids.train.sharded import Team, gathered, local
-from minids.train.step import Gradients, StepReport, clip, gradient
+from minids.train.step import Gradients, clip, gradient
 
+SAME_SIGNAL_S = 3.0
 Watcher = Callable[[events.Event], None]
 
 
@@ -90,7 +92,7 @@ class Trainer:
         if found:
             saving.restore(self, found)
         metrics = folder.Metrics(self.out / "metrics.jsonl", self.step) if self.leads else None
-        handlers = self.catch_signals() if self.leads else {}
+        handlers = self.catch_signals() if self.leads or self.team else {}
         try:
             self.tell(self.started())
             self.sampled_at = time.monotonic()
@@ -113,10 +115,11 @@ class Trainer:
             self.comm.close()
 
     def is_over(self) -> bool:
-        """Rank 0's clock and signals decide for all ranks, so all stop at the same step."""
-        control = torch.tensor([self.elapsed_s, float(self.stop)], dtype=torch.float64)
-        self.comm.broadcast(control)
-        self.elapsed_s, self.stop = control[0].item(), int(control[1])
+        """Rank 0's clock and anybody's signal decide for all ranks: all stop at the same step."""
+        mine = torch.tensor([self.elapsed_s, float(self.stop)], dtype=torch.float64)
+        control = [torch.empty_like(mine) for _ in range(self.comm.world)]
+        self.comm.all_gather(control, mine)
+        self.elapsed_s, self.stop = control[0][0].item(), int(max(c[1] for c in control))
         return bool(self.stop) or self.progress() >= 1.0
 
     def progress(self) -> float:
@@ -130,8 +133,7 @@ class Trainer:
         cfg = self.cfg.train
         factor = lr_factor(self.step, self.progress(), cfg)
         micro_batches = [self.next_batch() for _ in range(cfg.grad_accum)]
-        report = gradient(self.model, self.gradients, micro_batches, self.comm)
-        report = self.damaged(report)
+        report = gradient(self.model, self.gradients, micro_batches, self.comm, spoil=self.spoil)
         verdict = self.guard.judge(report.loss, report.grad_norm)
         if verdict == "accept":
             clip(self.gradients, report.grad_norm, cfg.max_grad_norm)
@@ -166,17 +168,15 @@ class Trainer:
         batch, device = self.batches.next(), self.machine.device
         return batch._replace(tokens=batch.tokens.to(device), labels=batch.labels.to(device))
 
-    def damaged(self, report: StepReport) -> StepReport:
-        """The report after the faults asked for with --inject."""
+    def spoil(self, grad: Tensor, sums: Tensor) -> None:
+        """The faults asked for with --inject, in this rank's part."""
         at = self.step + 1
         for kind, value in (("nan-grad", math.nan), ("inf-grad", math.inf)):
             if self.faults.happens(kind, at):
-                self.gradients.flat[0] = value
-                report = report._replace(grad_norm=value)
+                grad[0] = value
         if self.faults.happens("spike", at):
-            self.gradients.flat.mul_(10)
-            report = report._replace(loss=10 * report.loss, grad_norm=10 * report.grad_norm)
-        return report
+            grad.mul_(10)
+            sums[0].mul_(10)
 
     def go_back(self, verdict: str) -> None:
         """To the newest whole checkpoint, but on in the data: behind the bad batches."""
@@ -202,13 +202,15 @@ class Trainer:
         self.tell(events.RolledBack(seen, found.step, reason))
 
     def first_bad_tensor(self) -> str:
-        """The first parameter whose value or gradient is not finite."""
+        """The first parameter whose value or gradient is not finite, on any rank."""
+        names, bad = [], []
         for name, p in self.model.named_parameters():
-            if not torch.isfinite(local(p)).all():
-                return name
-            if p.grad is not None and not torch.isfinite(local(p.grad)).all():
-                return f"gradient of {name}"
-        return "none"
+            names += [name, f"gradient of {name}"]
+            for values in (p, p.grad):
+                bad.append(values is not None and not torch.isfinite(local(values)).all())
+        found = torch.tensor(bad, dtype=torch.int64)
+        self.comm.all_reduce(found)
+        return next((name for name, times in zip(names, found, strict=True) if times), "none")
 
     # Beside the steps
 
@@ -252,9 +254,8 @@ class Trainer:
         documents = self.data.held_out[:200]
         n_bytes = sum(d.n_bytes for d in documents)
         all_bytes = sum(d.n_bytes for d in self.data.held_out) if self.data.floor_bits else 1
-        loss = None
-        if self.leads and self.step == 0 and not self.team:
-            loss = self.untrained_loss()
+        model = self.whole_model() if self.step == 0 else None
+        loss = self.untrained_loss(model) if self.leads and model else None
         return events.Started(
             self.cfg,
             self.out,
@@ -269,11 +270,11 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def untrained_loss(self) -> float:
+    def untrained_loss(self, model: Transformer) -> float:
         """Loss of the first held-out tokens before any step."""
         tokens = torch.tensor(self.data.held_out[0].tokens[: self.cfg.data.context + 1])[None]
         tokens = tokens.to(self.machine.device)
-        found = self.model.loss(Batch(tokens[:, :-1], tokens[:, 1:], []))
+        found = model.loss(Batch(tokens[:, :-1], tokens[:, 1:], []))
         return (found.main / found.n_targets).item()
 
     def evaluate(self) -> dict[str, float]:
@@ -330,10 +331,17 @@ class Trainer:
         return events.Finished(self.out, self.step, self.tokens, self.elapsed_s, "", {}, self.stop)
 
     def catch_signals(self) -> dict[int, Any]:
-        """First signal: finish the step, save, stop. Second: leave at once, saves stay whole."""
+        """First signal: finish the step, save, stop. Second: leave at once, saves stay whole.
+
+        A terminal and a launcher may both hand on the same signal, so on several ranks the second
+        counts after a while only.
+        """
+        first = math.inf
 
         def note(number: int, _frame: object) -> None:
-            if self.stop:
+            nonlocal first
+            first = min(first, time.monotonic())
+            if self.stop and time.monotonic() - first >= (SAME_SIGNAL_S if self.team else 0):
                 raise SystemExit(128 + number)
             self.stop = 128 + number
 

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from minids.config import load
 from minids.dist import expert, fsdp, mesh
+from minids.dist.place import place_of
 from minids.nn.experts import experts_sorted
 from minids.nn.transformer import Transformer
 
@@ -43,7 +44,7 @@ def apart(found, wanted):
 
 def shards():
     """Loss and gradients of every layout against one process, and the biases after an update."""
-    place = mesh.place_of()
+    place = place_of()
     generator = torch.Generator().manual_seed(5)
     tokens = torch.randint(0, 272, (4, 49), generator=generator)
     batch = SimpleNamespace(tokens=tokens[:, :-1], labels=tokens[:, 1:])
@@ -51,7 +52,7 @@ def shards():
     for experts in (e for e in (1, 2, 4) if place.world % e == 0):
         layout = [f"parallel.data={place.world}", f"parallel.expert={experts}"]
         cfg = load("tiny", [*SMALL, *layout])
-        grid = mesh.lay_out(cfg, "cpu") if found else mesh.join(cfg, place, "cpu", 60)
+        grid = mesh.lay_out(cfg, "cpu") if found else mesh.join(cfg, place, "cpu")
         one, many = whole_model(cfg), whole_model(cfg)
         fsdp.shard(many, grid)
         wanted = one.loss(batch)
@@ -85,7 +86,7 @@ def shards():
 
 def travel():
     """Dispatch and combine alone: who goes where, that nobody is lost, and the sum that returns."""
-    place = mesh.place_of()
+    place = place_of()
     group = dist.group.WORLD
     generator = torch.Generator().manual_seed(place.rank)
     shared = torch.Generator().manual_seed(99)

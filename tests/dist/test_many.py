@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minids.config import load
-from minids.dist import mesh
+from minids.dist import place
 from minids.errors import UserError
 
 
@@ -66,13 +66,13 @@ def test_shards_and_spread_experts_give_the_loss_and_gradients_of_one_process(wo
 )
 def test_a_layout_that_cannot_be_is_named(changes, field):
     with pytest.raises(UserError) as error:
-        mesh.check_layout(load("tiny", changes), 4)
+        place.check_layout(load("tiny", changes), 4)
     assert error.value.where == field
 
 
-@pytest.mark.parametrize("missing", mesh.NEEDED)
+@pytest.mark.parametrize("missing", place.NEEDED)
 def test_a_missing_variable_is_named(missing):
-    there = dict.fromkeys(mesh.NEEDED, "1") | {"WORLD_SIZE": "2"}
+    there = dict.fromkeys(place.NEEDED, "1") | {"WORLD_SIZE": "2"}
     with pytest.raises(UserError) as error:
-        mesh.place_of({name: value for name, value in there.items() if name != missing})
+        place.place_of({name: value for name, value in there.items() if name != missing})
     assert error.value.where == missing
