@@ -17,7 +17,14 @@ from torch.nn import functional as F
 
 from minids.errors import UserError
 from minids.lowp.accumulate import matmul_fast
-from minids.lowp.scaling import TILE, dequantize_block, dequantize_tensor, dequantize_tile, spread
+from minids.lowp.scaling import (
+    TILE,
+    check_codes,
+    dequantize_block,
+    dequantize_tensor,
+    dequantize_tile,
+    spread,
+)
 
 Groups = Literal["tile", "block", "tensor"]
 
@@ -61,8 +68,22 @@ class Operand(NamedTuple):
         return self.scale.expand(m, -(-k // TILE))
 
 
+def check_factors(a: Operand, b: Operand) -> None:
+    """What every way to multiply asks for. a [m k], b [n k]"""
+    for factor in (a, b):
+        check_codes(factor.code, factor.scale)
+    if a.code.ndim != 2 or b.code.ndim != 2:
+        raise UserError("fp8", f"{a.code.ndim} and {b.code.ndim} axes", "two matrices")
+    if a.code.shape[1] != b.code.shape[1]:
+        what = f"{a.code.shape[1]} columns against {b.code.shape[1]}"
+        raise UserError("fp8", what, "equal lengths of the sum")
+    if a.code.device != b.code.device:
+        raise UserError("fp8", f"factors on {a.code.device} and {b.code.device}", "one device")
+
+
 def simulate(a: Operand, b: Operand, dtype: torch.dtype, bits: int, interval: int) -> Tensor:
     """a bᵀ in plain torch; `bits` 0 adds in float32, else as a tensor core does.  → [m n]"""
+    check_factors(a, b)
     left, right = a.value(), b.value()
     if bits:
         return matmul_fast(left, right, bits=bits, interval=interval).to(dtype)
@@ -75,6 +96,7 @@ def by_scaled_mm(a: Operand, b: Operand, dtype: torch.dtype) -> Tensor:
     The fallback and the second opinion: correct everywhere, slow, because every partial sum goes
     through memory. Shapes are padded to what cuBLAS takes.
     """
+    check_factors(a, b)
     m, n, k = len(a.code), len(b.code), a.code.shape[1]
     out = torch.zeros(m, n, device=a.code.device)  # [m n]
     if not out.numel():
@@ -117,6 +139,7 @@ def kernel(name: str) -> Callable:
 
 def by_kernel(a: Operand, b: Operand, dtype: torch.dtype) -> Tensor:
     """a bᵀ by our Triton GEMM; per-tensor scales go to torch's.  → [m n]"""
+    check_factors(a, b)
     if "tensor" in (a.groups, b.groups):
         return by_scaled_mm(a, b, dtype)
     return kernel("matmul")(a.code, a.scale, b.code, b.scale, dtype)

@@ -17,7 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minids.errors import UserError
-from minids.lowp.scaling import AMAX_FLOOR, CODE, TILE, Quantized, ScaleKind, check
+from minids.lowp.scaling import (
+    AMAX_FLOOR,
+    CODE,
+    TILE,
+    Quantized,
+    ScaleKind,
+    check,
+    check_codes,
+)
 
 HAVE_TRITON = importlib.util.find_spec("triton") is not None
 ROWS = 16  # of a quantising program: 16 tiles of 128, four loads of 16 bytes for each thread
@@ -46,7 +54,7 @@ UNMEASURED = {  # `minids bench fp8 --only cut` on a GPU decides
 def quantize_tile(x: Tensor, *, scale: ScaleKind = "float", floor: float = AMAX_FLOOR) -> Quantized:
     """A scale for each row and 128 columns.  x [m k], any strides → [m k], [m j]"""
     kernels = ready("quantize", x)
-    m, k = x.shape
+    m, k = matrix(x, scale)
     code, scales = codes_for(x), scales_for(x, m, k)
     if x.numel():
         programs = (-(-m // ROWS) * -(-k // TILE),)
@@ -61,7 +69,7 @@ def quantize_block(
 ) -> Quantized:
     """A scale for each 128×128.  w [n k], any strides → [n k], [⌈n/128⌉ ⌈k/128⌉]"""
     kernels = ready("quantize", w)
-    n, k = w.shape
+    n, k = matrix(w, scale)
     high, wide = -(-n // TILE), -(-k // TILE)
     code, scales = codes_for(w), torch.empty(high, wide, device=w.device)
     if w.numel():
@@ -73,7 +81,8 @@ def quantize_block(
 
 def dequantize(code: Tensor, scale: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """code [m k] with scales of tiles [m j] or of blocks [⌈m/128⌉ j] → [m k]"""
-    kernels = ready("quantize", code)
+    kernels = ready("quantize", code, scale)
+    check_codes(code, scale)
     m, k = code.shape
     shared = shared_rows(m, k, scale)
     out = torch.empty(m, k, device=code.device, dtype=dtype)
@@ -90,7 +99,7 @@ def swiglu_quantize(
 ) -> Quantized:
     """SiLU(gate) ⊙ up, quantised without going through memory.  [m 2f] → [m f], [m ⌈f/128⌉]"""
     kernels = ready("fused", gate_up)
-    m, f = gate_up.shape[0], gate_up.shape[1] // 2
+    m, f = matrix(gate_up, scale)[0], gate_up.shape[1] // 2
     if gate_up.shape[1] % 2:
         raise UserError("fp8", f"{2 * f + 1} columns are no pair of gate and up", "an even number")
     gate_up = gate_up if gate_up.stride(1) == 1 else gate_up.contiguous()
@@ -114,7 +123,9 @@ def rms_norm_quantize(
 ) -> Quantized:
     """RMSNorm, quantised without going through memory.  x [m d], weight [d] → [m d], [m j]"""
     kernels = ready("fused", x, weight)
-    m, d = x.shape
+    m, d = matrix(x, scale)
+    if weight.shape != (d,):
+        raise UserError("fp8", f"{list(weight.shape)} weights for {d} columns", f"[{d}]")
     x = x if x.stride(1) == 1 else x.contiguous()
     code, scales = codes_for(x), scales_for(x, m, d)
     if x.numel():
@@ -138,7 +149,9 @@ def matmul(
 
     Scales: of a per row [m j]; of b per row [n j] or per block [⌈n/128⌉ j].
     """
-    kernels = ready("matmul", a, b)
+    kernels = ready("matmul", a, b, a_scale, b_scale)
+    check_codes(a, a_scale)
+    check_codes(b, b_scale)
     (m, k), n = a.shape, b.shape[0]
     if b.shape[1] != k:
         raise UserError("fp8", f"{k} columns against {b.shape[1]}", "equal lengths of the sum")
@@ -170,7 +183,9 @@ def matmul_grouped(
 
     a [R k] with scales [R j]; b [e n k] with scales [e ⌈n/128⌉ j]; counts: rows of each expert.
     """
-    kernels = ready("matmul", a, b)
+    kernels = ready("matmul", a, b, a_scale, b_scale)
+    check_codes(a, a_scale)
+    check_codes(b, b_scale)
     (rows, k), (experts, n, _) = a.shape, b.shape
     if sum(counts) != rows or len(counts) != experts or b.shape[2] != k:
         what = f"{sum(counts)} rows of {len(counts)} experts against {rows} of {experts}"
@@ -212,11 +227,27 @@ def ready(name: str, *tensors: Tensor) -> Any:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if len({t.device for t in tensors}) > 1:
         raise UserError("fp8", "the tensors are on different devices", "one device")
-    if tensors[0].device.type != "cuda" and not interpreted:
-        raise UserError(
-            "fp8", f"kernels do not run on a {tensors[0].device.type}", "cuda, precision=fp8-sim"
-        )
+    if not interpreted:
+        check_units(tensors[0].device)
     return importlib.import_module(f"minids.lowp.kernels_{name}")
+
+
+def check_units(device: torch.device) -> None:
+    """Whether there are FP8 units. Raises UserError, which offers the simulation by name."""
+    found = f"a {device.type}"
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) >= (8, 9):
+            return
+        found = torch.cuda.get_device_name(device)
+    raise UserError("fp8", f"kernels do not run on {found}", "Ada, Hopper …, precision=fp8-sim")
+
+
+def matrix(x: Tensor, scale: str) -> tuple[int, int]:
+    """Rows and columns of what shall be quantised."""
+    check(x, scale)
+    if x.ndim != 2:
+        raise UserError("fp8", f"{x.ndim} axes", "a matrix")
+    return x.shape[0], x.shape[1]
 
 
 def compiled(x: Tensor) -> bool:
@@ -226,13 +257,11 @@ def compiled(x: Tensor) -> bool:
 
 def codes_for(x: Tensor) -> Tensor:
     """Room for the codes of a wide tensor.  [m k]"""
-    check(x)
     return torch.empty(x.shape, device=x.device, dtype=CODE)
 
 
 def scales_for(x: Tensor, m: int, k: int) -> Tensor:
     """Room for the scales of tiles, the rows of one tile side by side.  → [j m]"""
-    check(x)
     return torch.empty(-(-k // TILE), m, device=x.device)
 
 

@@ -18,7 +18,7 @@ touch the sums. While they are added, the tensor core waits, unless another prog
 multiprocessor multiplies: for two or three to fit, a tile must be 64×128, since both levels of sums
 lie in registers (128×128: 179 a thread of 65,536 in all; 128×256 no longer fits and spills). Where
 Triton is asked to give copying and multiplying to warps of their own (`warp_specialize`), version
-3.9 refuses this loop and a run with an earlier one stood still; DeepGEMM does it by hand.
+3.9 refuses 128×128 and a run with an earlier one stood still; DeepGEMM does it by hand.
 Axes: m, n rows of the factors, k what is summed, e experts, R rows of all experts.
 (DeepSeek-V3 §3.3.2)
 """

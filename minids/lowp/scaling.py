@@ -12,7 +12,7 @@ codes NaN: trouble is never averaged away. An empty tensor has no groups.
 Axes: j groups, i numbers of a group, n and k rows and columns of a weight.  (DeepSeek-V3 §3.3.2)
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -43,7 +43,7 @@ def quantize_tile(
     x: Tensor, tile: int = TILE, scale: ScaleKind = "float", floor: float = AMAX_FLOOR
 ) -> Quantized:
     """A scale for every `tile` neighbours of the last axis.  x [... k] → [... k], [... ⌈k/tile⌉]"""
-    check(x)
+    check(x, scale, axes=1)
     k = x.shape[-1]
     wide = F.pad(x.float(), (0, -k % tile))
     wide = rearrange(wide, "... (j i) -> ... j i", i=tile)
@@ -56,7 +56,7 @@ def quantize_block(
     w: Tensor, block: int = TILE, scale: ScaleKind = "float", floor: float = AMAX_FLOOR
 ) -> Quantized:
     """A scale for every square of a matrix.  w [... n k] → [... n k], [... ⌈n/block⌉ ⌈k/block⌉]"""
-    check(w)
+    check(w, scale, axes=2)
     n, k = w.shape[-2:]
     wide = F.pad(w.float(), (0, -k % block, 0, -n % block))
     wide = rearrange(wide, "... (a i) (b l) -> ... a b (i l)", i=block, l=block)
@@ -68,7 +68,7 @@ def quantize_block(
 
 def quantize_tensor(x: Tensor, scale: ScaleKind = "float", floor: float = AMAX_FLOOR) -> Quantized:
     """One scale for all: what breaks at the first outlier.  x [...] → [...], scalar"""
-    check(x)
+    check(x, scale)
     wide = x.float()
     scales = scale_of(largest(wide.flatten(), -1), scale, floor)
     return Quantized(to_code(wide, scales), scales)
@@ -134,11 +134,25 @@ def spread(scale: Tensor, times: int) -> Tensor:
     return repeat(scale, "... j -> ... (j i)", i=times)
 
 
-def check(x: Tensor) -> None:
-    """Only floating-point numbers of 16 bits and more can be quantised."""
+def check(x: Tensor, scale: str = "float", axes: int = 0) -> None:
+    """Only floating-point numbers of 16 bits and more can be quantised, in groups along axes."""
     if not x.is_floating_point() or x.element_size() < 2:
         name = str(x.dtype).removeprefix("torch.")
         raise UserError("quantize", f"{name} is no wide float", "bfloat16, float16, float32")
+    if x.ndim < axes:
+        raise UserError("quantize", f"{x.ndim} axes", f"{axes} or more")
+    if scale not in get_args(ScaleKind):
+        raise UserError("quantize", f"scale {scale!r} is unknown", ", ".join(get_args(ScaleKind)))
+
+
+def check_codes(code: Tensor, scale: Tensor) -> None:
+    """Codes are E4M3, scales float32, both in one place."""
+    for what, tensor, wanted in (("codes", code, CODE), ("scales", scale, torch.float32)):
+        if tensor.dtype != wanted:
+            found, name = (str(d).removeprefix("torch.") for d in (tensor.dtype, wanted))
+            raise UserError("fp8", f"{what} of {found}", name)
+    if code.device != scale.device:
+        raise UserError("fp8", f"codes on {code.device}, scales on {scale.device}", "one device")
 
 
 # FP4 in microscaling blocks

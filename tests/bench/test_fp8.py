@@ -1,6 +1,7 @@
 """The bench of the FP8 kernels: on a CPU it speaks of errors alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from minids.bench import fp8
 from minids.bench.harness import Plan
 from minids_cli import bench_fp8
 from minids_cli.main import main
+
+RECEIPTS = Path(__file__).parents[2] / "assets" / "receipts"
 
 
 def test_a_cpu_gets_errors_and_no_speed(capsys):
@@ -63,3 +66,21 @@ def test_a_gpus_report_is_drawn(capsys, refused):
 
 def test_nothing_is_measured_where_nothing_matches():
     assert fp8.bench(Plan(None, 1, 1, 0.1, only="nothing"), "cpu")["cases"] == []
+
+
+@pytest.mark.parametrize("path", sorted(RECEIPTS.glob("fp8-*.json")), ids=lambda p: p.stem)
+def test_a_receipt_says_where_and_when_and_the_readme_says_what(path, capsys):
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert report["gpu"]["name"] and report["versions"]["torch"] and report["date"]
+    assert any("One run" in line for line in report["note"])
+    bench_fp8.draw(report, "note")
+    assert report["gpu"]["name"] in capsys.readouterr().out
+    readme = (RECEIPTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in readme.splitlines() if line.startswith("| ")]
+    products = [case for case in report["cases"] if case["case"].startswith("matmul")]
+    for case in products:
+        _, n, k = case["case"].removeprefix("matmul ").split("×")
+        (row,) = (line for line in rows if line.startswith(f"| {n} × {k} |"))
+        for way in ("ours", "bf16 cuBLAS", "scaled_mm, blocks"):
+            assert f"{case['ways'][way]['tflops']:,.0f}" in row, (row, way)
+        assert f"{case['times_bf16']:.2f}" in row
