@@ -308,3 +308,26 @@ def multiple(guess: float, measured: float) -> float:
     if guess * measured <= 0:
         return 100.0 if guess > measured else 0.01
     return min(100.0, max(0.01, guess / measured))
+
+
+def apart_from_first(
+    *,
+    name: Sequence[str],
+    seeds: Sequence[Sequence[float]],
+    interval: Sequence[tuple[float, float]],
+    first: str,
+    message: str,
+    source: str,
+) -> Figure:
+    """A row per arm: its difference to the first, a dot a seed, a bar for the interval if known."""
+    figure, ax = panel(message, x=f"bits per byte against {first}, %", y="", source=source)
+    ax.axvline(0, color=COLOUR["mla"], linewidth=2.5)
+    for row, (dots, (low, high)) in enumerate(zip(seeds, interval, strict=True)):
+        if math.isfinite(high - low):
+            ends = [100 * low, 100 * high]
+            ax.plot(ends, [row, row], color=COLOUR["gqa"], linewidth=8, alpha=0.3)
+        ax.plot([100 * x for x in dots], [row] * len(dots), "o", ms=9, color=COLOUR["gqa"])
+    ax.set_yticks(range(len(name)), name, fontsize=13)
+    ax.set_ylim(len(name) - 0.5, -0.5)
+    ax.margins(x=0.15)
+    return figure

@@ -34,6 +34,7 @@ COMMANDS = {
     "plan": "memory, time, traffic and dollars of a run before it starts",
     "cost": "what training and serving cost: published bills, open systems side by side",
     "claims": "popular claims about DeepSeek against sources and arithmetic",
+    "ablate": "one mechanism taken out, over seeds: what the data supports",
     "bench": "measure speed side by side with a peer",
     "config": "list, show and compare configurations",
     "data": "list, show and prepare data",

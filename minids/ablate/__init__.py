@@ -1,0 +1,1 @@
+"""One mechanism taken out, over seeds: questions, their runs, the card."""
