@@ -83,6 +83,7 @@ class Result(NamedTuple):
     seconds: float  # of this stage
     parameters: int
     samples: list[list[str]]  # prompt, completion, verdict
+    cpu_seconds: float = 0.0  # of all cores, measuring included
 
 
 def tiny(task: str = "addition:3") -> Road:
@@ -123,11 +124,12 @@ def follow(road: Road, out: Path, tell: Callable[[str], None] = lambda _text: No
         mark = out / stage.name / DONE
         if not mark.is_file():
             tell(f"{stage.name}: {stage.kind}" + (f" from {stage.start}" if stage.start else ""))
-            start = time.monotonic()
+            start, cpu = time.monotonic(), time.process_time()
             if code := walk(road, stage, out, tell):
                 raise Interrupted(code, stage.name)
             seconds = time.monotonic() - start
             found = measure(road, stage, out / stage.name, seconds)
+            found = found._replace(cpu_seconds=time.process_time() - cpu)
             mark.write_text(json.dumps(found._asdict()), encoding="utf-8")
         results.append(Result(**json.loads(mark.read_text(encoding="utf-8"))))
         r = results[-1]
