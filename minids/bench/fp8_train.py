@@ -56,7 +56,8 @@ SIMULATED = {
 PRESETS = {
     "cpu": (
         "tiny",
-        "data.documents=4000 data.held_out=0.05 train.batch_size=12 train.max_steps=240",
+        "data.name=stdlib data.documents=600 data.held_out=0.25 train.batch_size=12 "
+        "train.max_steps=240",
     ),
     "cuda": (
         "gpu",
