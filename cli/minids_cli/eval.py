@@ -1,11 +1,15 @@
-"""How good a run is: bits per byte against the exact floor, and whether stories keep facts."""
+"""How good a run is: bits per byte against the exact floor, and whether stories keep facts.
+
+minids eval tiny-001                              a model of stories
+minids eval rl-001 --at 1 4 16 --task addition:3  what tokens buy: tries, votes, longer thinking
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from minids.config import coerce
-from minids_cli import show
+from minids_cli import eval_at, show
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,10 +21,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions", metavar="N", default="100", help="facts of each kind (default %(default)s)"
     )
+    eval_at.add(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, then a table."""
+    if args.at:
+        return eval_at.run(args)
+    eval_at.check_unused(args)
     from minids.errors import UserError
     from minids.runs import find_run, open_run
 

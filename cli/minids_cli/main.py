@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "a page to talk to a model, and OpenAI's interface for programs",
     "sft": "tune a run on questions and answers, or pre-train on reasoning text",
     "rl": "reinforcement learning from verified rewards: GRPO and its family",
+    "distill": "a smaller student from a teacher's text, logits or opinion; or against RL",
     "r1": "R1's road in small: base, R1-Zero, cold start, RL, rejection sampling, RL, student",
     "eval": "held-out bits per byte against the exact floor; does a story keep its facts",
     "report": "write or rewrite the report of a run",

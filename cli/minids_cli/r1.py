@@ -7,6 +7,7 @@ Each stage is a run folder inside the new folder; called again with the same --o
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stages", metavar="N", help="only the first N stages (2: base and R1-Zero)"
     )
+    parser.add_argument("--threads", metavar="N", help="CPU threads (default: measured)")
     parser.add_argument("--out", metavar="DIR", default="runs/r1", help="default: runs/r1")
 
 
@@ -44,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from minids.reason.recipe import Interrupted, follow, tiny
 
     road = tiny(args.task)._replace(seed=seed)
+    if args.threads is not None:
+        train = dataclasses.replace(road.train, threads=coerce("--threads", args.threads, int))
+        road = road._replace(train=train)
     if args.stages is not None:
         n = coerce("--stages", args.stages, int)
         if not 1 <= n <= len(road.stages):

@@ -43,7 +43,7 @@ class Tuning(Plain):
 
     def on_finished(self, e: events.Finished) -> None:
         if e.interrupted:
-            self.line(f"stopped at step {e.step}, saved; go on: minids sft --resume {e.folder}")
+            self.line(f"stopped at step {e.step}, saved; go on with --resume {e.folder}")
         else:
             self.line(f"{e.step} steps in {show.duration(e.elapsed_s)}")
             self.line(f"try: minids rl {e.folder} --task addition:3   minids chat {e.folder}")

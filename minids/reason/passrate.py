@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Attempt(NamedTuple):
     text: str
     tokens: list[int]
     reward: Reward
+    confidence: float = 0.0  # mean log-probability of its tokens, nats
 
 
 class PassRate(NamedTuple):
@@ -50,7 +52,8 @@ def judged(
     for row, length in enumerate(roll.lengths.long().tolist()):
         ids = roll.tokens[row, :length].tolist()
         text, problem = decode_tagged(tokenizer, ids), problems[row // group]
-        found.append(Attempt(problem, text, ids, judge(problem, text, weights)))
+        sure = roll.logp[row, :length].mean().item() if length else -math.inf
+        found.append(Attempt(problem, text, ids, judge(problem, text, weights), sure))
     return found
 
 

@@ -20,20 +20,20 @@ from minids.config import DataConfig, ModelConfig, RunConfig, TrainConfig, load
 from minids.data import tales
 from minids.data.tokenizer import Tokenizer
 from minids.nn.transformer import Transformer
-from minids.reason.chat import Example, Turn, conversation, example
+from minids.reason.chat import Example, Turn, conversation
 from minids.reason.corpus import base_text, worked_examples
 from minids.reason.packed import open_examples
 from minids.reason.passrate import attempt, pass_rate
 from minids.reason.rl_run import reinforce_run
 from minids.reason.settings import Objective, RLConfig, parse_tasks
 from minids.reason.sft import tune, watch
-from minids.reason.tasks import LEVELS, held_out_set, problem
+from minids.reason.tasks import LEVELS, held_out_set
+from minids.reason.teach import accepted
 from minids.train import checkpoint
 from minids.train.trainer import Hooks
 
 DONE = "stage.json"
 STORY = "tell a story"
-SAMPLES = 4  # completions of a problem, of which the right ones are kept
 OTHERS = 3  # one example of something else for so many of reasoning: R1's 600K and 200K
 
 
@@ -89,9 +89,6 @@ class Result(NamedTuple):
 def tiny(task: str = "addition:3") -> Road:
     """Two CPU cores, about twenty minutes."""
     cfg = load("r1-tiny")
-    student = dataclasses.replace(
-        cfg.model, hidden_size=64, num_hidden_layers=3, num_attention_heads=2, intermediate_size=192
-    )
     stages = (
         Stage("1-base", "base", "", examples=60_000, steps=330),
         Stage("2-zero", "rl", "1-base", minutes=4.0, lr=8e-4),
@@ -110,7 +107,7 @@ def tiny(task: str = "addition:3") -> Road:
         eval_every=0,
         save_every=20,
     )
-    return Road(task, cfg.model, student, stages, cfg.train, rl)
+    return Road(task, cfg.model, load("r1-student").model, stages, cfg.train, rl)
 
 
 def follow(road: Road, out: Path, tell: Callable[[str], None] = lambda _text: None) -> list[Result]:
@@ -185,24 +182,11 @@ def examples_of(road: Road, stage: Stage, out: Path, tokenizer: Tokenizer) -> It
     elif stage.kind == "cold":
         yield from worked_examples(tokenizer, tasks, n, road.seed + 1)
     else:
-        yield from traces(road, out / stage.source, tokenizer, n)
+        teacher = model_of(out / stage.source)
+        seed, longest = road.seed + 2, road.rl.max_new_tokens
+        yield from accepted(teacher, tokenizer, tasks, n, seed=seed, longest=longest)
         if stage.kind == "reject":
             yield from stories(tokenizer, n // OTHERS, road.seed)
-
-
-def traces(road: Road, teacher: Path, tokenizer: Tokenizer, n: int) -> Iterator[Example]:
-    """Completions of a teacher that its verifier accepts, each different one once."""
-    model, tasks = model_of(teacher), parse_tasks(road.task)
-    problems = [
-        problem(*tasks[i % len(tasks)], road.seed + 2, i // len(tasks)) for i in range(n // SAMPLES)
-    ]
-    tried = attempt(
-        model, tokenizer, problems, samples=SAMPLES, temperature=1.0,
-        longest=road.rl.max_new_tokens, seed=road.seed,
-    )  # fmt: skip
-    right = {(a.problem.prompt, a.text) for a in tried if a.reward.verdict.right}
-    for prompt, text in sorted(right):
-        yield example(tokenizer, prompt, text)
 
 
 def stories(tokenizer: Tokenizer, n: int, seed: int) -> Iterator[Example]:

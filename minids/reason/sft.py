@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from minids.train.probe import Machine, as_record, choose
 from minids.train.trainer import Hooks, Trainer
 
 RECORD = "run.json"
+LossOf = Callable[[Transformer, Labelled], Loss]
 
 
 def own_segment(segment: Tensor) -> Tensor:
@@ -62,8 +64,12 @@ def packed_loss(model: Transformer, batch: Labelled) -> Loss:
     routings: list[Routing] = []
     batch = Packed(*(x.to(model.embed_tokens.weight.device) for x in batch))
     state = packed_states(model, batch, routings)  # [b s d]
+    return summed(model, batch, model.cross_entropy(state, batch.labels), routings)
+
+
+def summed(model: Transformer, batch: Packed, main: Tensor, routings: list[Routing]) -> Loss:
+    """`main`, a sum over the batch's targets, with the balance losses and loads beside it."""
     targets = (batch.labels != IGNORE).sum(-1)  # [b]
-    main = model.cross_entropy(state, batch.labels)
     balance = main.new_zeros(())
     for layer, routing in zip(model.moe_layers(), routings, strict=False):  # MTP modules rest
         balance = balance + (layer.balance_loss(routing, len(targets)) * targets).sum()
@@ -72,7 +78,7 @@ def packed_loss(model: Transformer, batch: Labelled) -> Loss:
     counts += [torch.zeros_like(counts[0])] * resting if counts else []
     load = torch.stack(counts) if counts else targets.new_zeros(0, 0)
     depth = len(model.mtp)
-    none, no_targets = state.new_zeros(depth), targets.new_zeros(depth)
+    none, no_targets = main.new_zeros(depth), targets.new_zeros(depth)
     sums = main.detach(), none, targets.sum(), no_targets, balance.detach()
     return Loss(main + balance, *sums, load)
 
@@ -105,11 +111,14 @@ def tune(
     resume: bool = False,
     inject: str = "",
     hooks: Hooks | None = None,
+    loss: LossOf | None = None,
+    prepare: Callable[[Trainer], None] = lambda _trainer: None,
 ) -> events.Finished:
     """Train on examples into the new folder `out`, or go on with the run in it.
 
     `weights` is where it starts (None: from nothing), `about` goes into run.json, so that `resume`
-    can make the same examples again. Raises UserError as `train.loop.train` does.
+    can make the same examples again. `loss` replaces `packed_loss`; `prepare` sees the trainer
+    before it begins. Raises UserError as `train.loop.train` does.
     """
     hooks, planned = hooks or Hooks(evaluate=watch), faults.parse(inject)
     found, warnings = None, []
@@ -131,7 +140,8 @@ def tune(
         trainer = Trainer(data, machine, out, Solo(), planned, hooks)  # pyright: ignore[reportArgumentType]
         if weights is not None:
             trainer.model.load_state_dict(weights)
-        trainer.model.loss = partial(packed_loss, trainer.model)
+        trainer.model.loss = partial(loss or packed_loss, trainer.model)
+        prepare(trainer)
         for text in warnings:
             hooks.on_event(events.Warned(found.step if found else 0, text))
         return trainer.run(found)
