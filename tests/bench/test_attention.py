@@ -1,6 +1,7 @@
 """The bench of attention: which way is measured how, and where the forms of MLA meet."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,3 +111,27 @@ def test_bad_words_are_one_line(words, says, capsys):
     assert main(["bench", *words]) == 2
     said = capsys.readouterr()
     assert says in said.err and not said.out
+
+
+RECEIPT = Path(__file__).parents[2] / "assets/receipts/attention-h200.json"
+
+
+def test_the_receipt_says_where_and_when_and_the_lesson_quotes_it():
+    report = json.loads(RECEIPT.read_text(encoding="utf-8"))
+    assert report["gpu"] == "NVIDIA H200" and report["versions"]["torch"] and report["date"]
+    assert any("One run" in line for line in report["note"])
+    decode = [case["ways"] for case in report["cases"] if case["phase"] == "decode"]
+    ms = {way: [ways[way]["ms"]["median"] for ways in decode] for way in decode[0]}
+    shares = [100 * (1 - a / g) for a, g in zip(ms["MLA absorbed"], ms["GQA"], strict=True)]
+    assert [share > 0 for share in shares] == [False, False, True, True]
+    prompt = report["cases"][-1]["ways"]
+    first = report["crossings"][0]
+    lesson = json.loads(next(RECEIPT.parents[2].glob("lessons/09-*.ipynb")).read_bytes())
+    text = " ".join(" ".join("".join(cell["source"]).split()) for cell in lesson["cells"])
+    for said in (
+        f"by {shares[2]:.0f} to {shares[3]:.0f} %",
+        f"took {prompt['MLA absorbed']['ms']['median']:.0f} ms absorbed, "
+        f"{prompt['MLA expanded']['ms']['median']:.1f} expanded",
+        f"{first['counted']:.0f} queries should pay; the clock said {first['measured']:.0f}",
+    ):
+        assert said in text, said
