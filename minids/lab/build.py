@@ -20,7 +20,6 @@ from minids.lab import master as masters
 LARGEST_IMAGE = 100_000  # bytes
 LARGEST_TEXT = 20_000  # characters of one output
 LARGEST_HTML = 100_000  # coloured source: five times its text
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 COLAB_CELL = """\
 import sys
 
@@ -86,7 +85,7 @@ def normalised(path: Path) -> dict[str, Any]:
         else:
             cell.pop("outputs", None)
             cell.pop("execution_count", None)
-    notebook["metadata"] = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    notebook["metadata"] = {"kernelspec": masters.KERNEL, "language_info": {"name": "python"}}
     notebook["nbformat_minor"] = 5
     found = list(masters.problems(path.stem, notebook))
     if found:
@@ -131,7 +130,7 @@ def unused(wanted: str, used: set[str]) -> str:
 
 def tidy_outputs(name: str, node: Any) -> list[str]:
     """Remove what differs between two runs → what a reader should not see, a line each."""
-    node.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    node.metadata = {"kernelspec": masters.KERNEL, "language_info": {"name": "python"}}
     warnings = []
     for place, cell in enumerate(node.cells):
         if cell.cell_type != "code":

@@ -168,7 +168,7 @@ def index(lessons: Sequence[Master], folder: Path) -> Path:
     cell = {"cell_type": "markdown", "id": "index", "metadata": {}, "source": text}
     notebook = {
         "cells": [cell],
-        "metadata": {"minids": {"index": True}},
+        "metadata": {"kernelspec": masters.KERNEL, "minids": {"index": True}},
         "nbformat": 4,
         "nbformat_minor": 5,
     }

@@ -23,6 +23,7 @@ import minids
 from minids.errors import UserError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 BLANK = 'raise NotImplementedError("your code")'
 NAME = re.compile(r"(\d\d)-[a-z0-9]+(-[a-z0-9]+)*")
 GRADE_ID = re.compile(r"(ex|check)-(\d\d)-(\d+)")
