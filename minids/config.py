@@ -304,7 +304,10 @@ class ParallelConfig:
 
     data: int = bounded(1, 1, 1 << 20, "data-parallel ranks (FSDP)")
     expert: int = bounded(1, 1, 1 << 20, "expert-parallel ranks")
-    pipeline: int = bounded(1, 1, 1 << 12, "pipeline stages")
+    pipeline: int = bounded(1, 1, 1 << 12, "ranks of a pipeline")
+    schedule: str = one_of(
+        "1f1b", "gpipe 1f1b interleaved zb1p dualpipev", "in which order a pipeline works"
+    )
     timeout_s: int = bounded(300, 1, 86_400, "a rank that says nothing for so long is lost, s")
 
     def __post_init__(self) -> None:

@@ -51,18 +51,23 @@ def spread(args: argparse.Namespace, cfg: config.RunConfig) -> config.RunConfig:
 def train(args: argparse.Namespace, cfg: config.RunConfig, out: Path, place: Place, hooks):
     """Meet, train → what rank 0 finished with."""
     with quiet_start():
-        from minids.dist import fsdp, mesh
+        from minids.dist import mesh
+        from minids.dist.spread import collector
         from minids.train.comm import Group
         from minids.train.many import train_on
         from minids.train.probe import pick_device
         from minids.train.sharded import Team
 
+        device = pick_device(cfg.train.device)
         words = f"{args.resume is not None} {args.inject} {args.allow_change}"
-        grid = mesh.join(cfg, place, pick_device(cfg.train.device), words=words)
+        grid = mesh.join(cfg, place, device, words=words)
+    data = grid.data
     team = Team(
         Group(place.rank, place.world),
-        partial(fsdp.shard, mesh=grid),
+        Group(data.get_local_rank(), data.size(), data.get_group()),
+        partial(laid, cfg=cfg, grid=grid, device=device),
         mesh.from_first,
+        collector(grid),
         place.local_rank,
         place.local_world,
     )
@@ -76,6 +81,31 @@ def train(args: argparse.Namespace, cfg: config.RunConfig, out: Path, place: Pla
         allow_change=args.allow_change,
         hooks=hooks,
     )
+
+
+def laid(model, *, cfg: config.RunConfig, grid, device: str):
+    """A model spread as the config says, in the words of the training code."""
+    import torch
+
+    from minids.dist.spread import lay
+    from minids.train.sharded import Spread
+    from minids.train.step import row_of
+
+    pipeline = lay(model, cfg, grid, device)
+    if pipeline is None:
+        return Spread(model)
+
+    def passes(_model, micro_batches, n_targets):
+        empty = torch.zeros(2 + 2 * cfg.model.num_nextn_predict_layers, dtype=torch.float64)
+        rows, loads = [empty.to(device)], []
+        for batch in micro_batches:
+            losses, load = pipeline.run(batch, n_targets)
+            rows += [row_of(loss) for loss in losses]
+            loads.append(load)
+        return torch.stack(rows).sum(0), torch.stack(loads).sum(0)
+
+    last = any(stage.last for stage in pipeline.stages)
+    return Spread(pipeline.part, passes, last, tuple(pipeline.part.copies))
 
 
 @contextmanager

@@ -8,6 +8,8 @@ stay float32, and gradients are summed in float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -21,14 +23,16 @@ from torch.distributed.tensor import Shard
 
 from minids.dist.expert import SpreadExperts, spread_experts
 from minids.dist.mesh import Mesh
+from minids.nn.block import Block
 from minids.nn.transformer import Transformer
 
 
-def shard(model: Transformer, mesh: Mesh) -> None:
+def shard(model: Transformer, mesh: Mesh, roots: Sequence[nn.Module] = ()) -> None:
     """Spread experts and shard everything, in place; gradients become sums over ranks.
 
     Whoever trains divides each loss by the targets of all ranks. The model must hold the same
-    weights on every rank.
+    weights on every rank of a stage. `roots`: the stages of a pipeline, which are called instead
+    of the model.
     """
     if mesh.grid.size(1) > 1:
         spread_experts(model, mesh.grid["expert"])
@@ -36,16 +40,20 @@ def shard(model: Transformer, mesh: Mesh) -> None:
     wide = torch.float32 if narrow else None
     heavy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=wide, cast_forward_inputs=False)
     exact = MixedPrecisionPolicy(reduce_dtype=wide, cast_forward_inputs=False)
-    for block in (*model.layers, *model.mtp):
+    drop = not roots  # a pipeline comes back to its weights before the last is done with them
+    layers = [block for block in model.layers if isinstance(block, Block)]
+    for block in (*layers, *model.mtp):
         for module in heavy_parts(block):
             if isinstance(module, SpreadExperts):  # their own axis is taken: shard the next one
-                alone(module, mesh.grid["replica"], heavy, axis=1)
+                alone(module, mesh.grid["replica"], heavy, drop, axis=1)
             else:
-                alone(module, mesh.data, heavy)
-    for block in model.layers:
-        alone(block, mesh.data, exact)
-    alone(model, mesh.data, exact)
-    register_fsdp_forward_method(model, "loss")
+                alone(module, mesh.data, heavy, drop)
+    for block in layers:
+        alone(block, mesh.data, exact, drop)
+    for root in roots or [model]:
+        alone(root, mesh.data, exact, drop)
+    if not roots:
+        register_fsdp_forward_method(model, "loss")
 
 
 def heavy_parts(block: nn.Module) -> list[nn.Module]:
@@ -57,10 +65,16 @@ def heavy_parts(block: nn.Module) -> list[nn.Module]:
     return [attention, experts]
 
 
-def alone(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy, axis: int = 0) -> None:
+def alone(
+    module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy, drop: bool, axis: int = 0
+) -> None:
     """One group: gathered together, dropped together; sums, not means, over ranks."""
     wrapped = fully_shard(
-        module, mesh=mesh, mp_policy=policy, shard_placement_fn=lambda _weight: Shard(axis)
+        module,
+        mesh=mesh,
+        mp_policy=policy,
+        reshard_after_forward=drop,
+        shard_placement_fn=lambda _weight: Shard(axis),
     )
     assert isinstance(wrapped, FSDPModule)
     wrapped.set_gradient_divide_factor(1.0)

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from minids.config import RunConfig, to_toml
-from minids.dist.place import Place, check_layout
+from minids.dist.place import Place, check_layout, meeting_point
 from minids.errors import UserError
 
 PREPARING = datetime.timedelta(hours=24)  # rank 0 may read and tokenize for long
@@ -50,6 +50,7 @@ def join(cfg: RunConfig, place: Place, device: str, *, words: str = "") -> Mesh:
     def meet() -> list[str]:
         dist.init_process_group(
             backend,
+            store=meeting_point(place.restarts, place.world, cfg.parallel.timeout_s),
             rank=place.rank,
             world_size=place.world,
             timeout=datetime.timedelta(seconds=cfg.parallel.timeout_s),

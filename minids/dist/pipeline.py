@@ -9,7 +9,7 @@ Axes: p ranks of a pipeline, S stages, m micro-batches; b rows of one, s positio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from torch.distributed.pipelining.schedules import (
     _ComputationType,
     _PipelineScheduleRuntime,
 )
+from torch.distributed.tensor import DTensor
 
 from minids.dist.schedules import Action, Schedule, parts
 from minids.errors import UserError
@@ -163,6 +164,9 @@ class NotedStage(PipelineStage):
         self.done.append(Action("W", self.stage_index, bwd_chunk_id))
         return super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
 
+    def _post_metadata_inference_cleanup(self) -> None:
+        """Shapes are told, so no step was tried; torch would drop the gradients' memory here."""
+
     def backward_maybe_with_nosync(self, backward_type, bwd_kwargs, last_backward=False):
         """torch frees a graph after the first of its weights; here several may share a node."""
         if backward_type != "weight":
@@ -175,9 +179,18 @@ class Pipeline:
     """The stages of one rank, and the order in which they run."""
 
     def __init__(
-        self, whole: Transformer, schedule: Schedule, group: dist.ProcessGroup, rows: int, s: int
+        self,
+        whole: Transformer,
+        schedule: Schedule,
+        group: dist.ProcessGroup,
+        rows: int,
+        s: int,
+        shard: Callable[[Part, Sequence[nn.Module]], None] = lambda _part, _stages: None,
     ) -> None:
-        """rows of a rank's batch, s its positions; the model's weights are the same on all ranks"""
+        """rows of a rank's batch, s its positions; the model's weights are the same on all ranks.
+
+        `shard` spreads the part further, over the ranks that hold the same stages.
+        """
         if schedule.ways > 1:
             raise UserError("schedule", f"{schedule.name} holds every stage twice", "dualpipev")
         self.schedule, self.group = schedule, group
@@ -185,6 +198,7 @@ class Pipeline:
         mine = sorted({a.stage for a in flat(schedule.orders[self.rank])})
         self.part = Part(whole, mine, schedule.stages)
         self.stages = [Stage(self.part, stage, schedule.stages) for stage in mine]
+        shard(self.part, self.stages)
         self.done: list[Action] = []
         b = rows // schedule.micro_batches
         device = next(self.part.parameters()).device
@@ -261,13 +275,13 @@ class Pipeline:
         other = dist.get_global_rank(self.group, ends[1 - ends.index(self.rank)])
         grad = part.embed_tokens.weight.grad
         assert grad is not None
-        got = torch.empty_like(grad)
-        words = [dist.P2POp(dist.isend, grad, other, self.group),
+        mine = grad.to_local() if isinstance(grad, DTensor) else grad
+        got = torch.empty_like(mine)
+        words = [dist.P2POp(dist.isend, mine, other, self.group),
                  dist.P2POp(dist.irecv, got, other, self.group)]  # fmt: skip
         for work in dist.batch_isend_irecv(words):
             work.wait()
-        low = self.rank == ends[0]  # the same sum, in the same order, on both
-        part.embed_tokens.weight.grad = grad + got if low else got + grad
+        mine.add_(got)  # two terms: the same sum on both
 
 
 def flat(order: Sequence[Action]) -> Iterator[Action]:

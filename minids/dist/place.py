@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from minids.config import RunConfig
 from minids.count.plan import layout_of
+from minids.dist.schedules import SCHEDULES, Schedule
 from minids.errors import UserError
 
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -86,11 +87,35 @@ def check_layout(cfg: RunConfig, world: int) -> None:
         hint = f"--set parallel.data={world // parallel.pipeline}"
         raise UserError("parallel.data", what, f"a product of {world}", hint=hint)
     layout_of(cfg, world)
+    if parallel.pipeline > 1:
+        schedule_of(cfg)
     replicas, model = parallel.data // parallel.expert, cfg.model
     for width in (model.hidden_size, 2 * model.moe_intermediate_size):
         if parallel.expert > 1 and width % replicas:
             what = f"{replicas} replicas of experts {width} wide"
             raise UserError("parallel.expert", what, f"replicas that divide {width}")
+
+
+def schedule_of(cfg: RunConfig) -> Schedule:
+    """The pipeline's order, with as many micro-batches as help: up to four for each stage.
+
+    Raises UserError if a rank's rows cannot be cut for it.
+    """
+    parallel = cfg.parallel
+    p, rows = parallel.pipeline, cfg.train.batch_size // parallel.data
+    for m in range(min(rows, 4 * p), 0, -1):
+        if rows % m:
+            continue
+        try:
+            found = SCHEDULES[parallel.schedule](p, m)
+        except UserError:
+            continue
+        if found.stages <= cfg.model.num_hidden_layers:
+            return found
+        what = f"{parallel.schedule} cuts {found.stages} stages"
+        raise UserError("parallel.schedule", what, f"up to {cfg.model.num_hidden_layers} (layers)")
+    what = f"{rows} rows of a rank give no micro-batches for {parallel.schedule} on {p} ranks"
+    raise UserError("train.batch_size", what, f"multiples of {2 * p * parallel.data}")
 
 
 def first_to_speak(environ: Mapping[str, str] = os.environ) -> bool:
@@ -106,23 +131,46 @@ def first_to_speak(environ: Mapping[str, str] = os.environ) -> bool:
     return number_here(environ) if number is None else number == 1
 
 
+def meeting_point(
+    attempt: int, world: int, patience_s: float, environ: Mapping[str, str] = os.environ
+):
+    """The store at the launcher's address; each new start has words of its own in it.
+
+    torchrun keeps one store for all starts: who read there where rank 0 listened the last time
+    would knock at a closed door.
+    """
+    import datetime
+
+    import torch.distributed as dist
+
+    agents = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the launcher's own
+    store = dist.TCPStore(
+        environ["MASTER_ADDR"],
+        int(environ["MASTER_PORT"]),
+        world,
+        is_master=environ["RANK"] == "0" and not agents,
+        timeout=datetime.timedelta(seconds=patience_s),
+        multi_tenant=not agents,
+    )
+    return dist.PrefixStore(f"minids {attempt}", store)
+
+
 def number_at_meeting(environ: Mapping[str, str]) -> int | None:
     """How many have failed so far, counted by the store that all ranks share; None without one."""
     import datetime
 
     import torch.distributed as dist
 
-    key = "minids failed"
     try:
         if dist.is_initialized():
             store = dist.distributed_c10d._get_default_store()
             store.set_timeout(datetime.timedelta(seconds=ASKING_S))
-            return store.add(key, 1)
-        if environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        elif environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            attempt = int(environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+            store = meeting_point(attempt, int(environ["WORLD_SIZE"]), ASKING_S, environ)
+        else:
             return None
-        where, port = environ["MASTER_ADDR"], int(environ["MASTER_PORT"])
-        patience = datetime.timedelta(seconds=ASKING_S)
-        return dist.TCPStore(where, port, is_master=False, timeout=patience).add(key, 1)
+        return store.add("failed", 1)
     except (RuntimeError, ValueError, dist.DistError):
         return None
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from minids.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 TIMEOUT_S = 120
 
@@ -43,27 +47,28 @@ class Group(Solo):
     UserError with code 1 naming what was lost.
     """
 
-    def __init__(self, rank: int, world: int) -> None:
+    def __init__(self, rank: int, world: int, group: ProcessGroup | None = None) -> None:
+        """All ranks, or those of `group`, counted inside it."""
         import torch.distributed as dist
 
-        self.rank, self.world, self.dist = rank, world, dist
+        self.rank, self.world, self.dist, self.group = rank, world, dist, group
 
     def all_reduce(self, tensor: Tensor) -> None:
-        self._say(self.dist.all_reduce, tensor)
+        self._say(self.dist.all_reduce, tensor, group=self.group)
 
     def all_gather(self, out: list[Tensor], mine: Tensor) -> None:
-        self._say(self.dist.all_gather, out, mine)
+        self._say(self.dist.all_gather, out, mine, group=self.group)
 
     def broadcast(self, tensor: Tensor) -> None:
-        self._say(self.dist.broadcast, tensor, 0)
+        self._say(self.dist.broadcast, tensor, group=self.group, group_src=0)
 
     def close(self) -> None:
         if self.dist.is_initialized():
             self.dist.destroy_process_group()
 
-    def _say(self, word, *args) -> None:
+    def _say(self, word, *args, **how) -> None:
         try:
-            word(*args)
+            word(*args, **how)
         except (RuntimeError, torch.distributed.DistBackendError) as error:
             raise self.lost(error) from error
 

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from minids.config import RunConfig, to_dict
 from minids.errors import UserError
@@ -31,8 +32,8 @@ def save(trainer: Trainer) -> None:
     Whole tensors in the file: any number of processes can go on from it.
     """
     start = time.monotonic()
-    model = gathered(trainer.model.state_dict())
-    optim = gathered(trainer.optimizer.state_dict())
+    model = gathered(trainer.model.state_dict(), trainer.team)
+    optim = gathered(trainer.optimizer.state_dict(), trainer.team)
     if not trainer.leads:
         return
     path = checkpoint.save(
@@ -70,6 +71,11 @@ def save(trainer: Trainer) -> None:
 def restore(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
     """Be where the checkpoint was. Raises UserError with code 4 naming what does not fit."""
     mine = trainer.model.state_dict()
+    if trainer.spread.passes:  # of a pipeline: every rank takes its stages' share
+        found = found._replace(
+            model=mine_of(found.model, mine),
+            optim=mine_of(found.optim, trainer.optimizer.state_dict()),
+        )
     for name in sorted(mine.keys() ^ found.model.keys()):
         has = "is missing" if name in mine else "is unknown"
         raise UserError(f"{found.folder.name}", f"{name} {has}", "this config's tensors", code=4)
@@ -100,6 +106,11 @@ def restore(trainer: Trainer, found: checkpoint.Checkpoint) -> None:
     trainer.last_metrics = state["metrics"]
     rng = bytearray(base64.b64decode(state["rng"]))
     torch.set_rng_state(torch.frombuffer(rng, dtype=torch.uint8))
+
+
+def mine_of(found: dict[str, Tensor], mine: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of a saved state a rank needs."""
+    return {name: tensor for name, tensor in found.items() if name in mine}
 
 
 def config_hash(cfg: RunConfig) -> str:

@@ -7,25 +7,37 @@ every function here is the identity. `whole` talks to all ranks, so all must cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from minids.nn.transformer import Transformer
+from minids.nn.transformer import Labelled, Transformer
 from minids.train.comm import Solo
+
+
+class Spread(NamedTuple):
+    """A model laid over ranks: what of it this rank holds, and what replaces a plain step."""
+
+    model: Transformer  # parameters under the whole model's names
+    passes: Callable[[Transformer, Sequence[Labelled], int], tuple[Tensor, Tensor]] | None = None
+    counts: bool = True  # whether this rank counts the targets of its rows
+    copies: tuple[str, ...] = ()  # parameters that another rank holds too, and counts
 
 
 class Team(NamedTuple):
     """A run that a launcher started on several ranks: how they talk, and how the model is spread.
 
-    Made by whoever knows how to shard; the training code only calls `shard` once, after the weights
-    have their first values. `first(key, value)` is what rank 0 says, the others wait for it.
+    Made by whoever knows how to shard; the training code calls `spread` once, after the weights
+    have their first values. `first(key, value)` is what rank 0 says, the others wait for it;
+    `collect` brings what the stages of a pipeline hold to rank 0.
     """
 
     comm: Solo
-    shard: Callable[[Transformer], None]
+    peers: Solo  # the ranks of the same stage: all of them without a pipeline
+    spread: Callable[[Transformer], Spread]
     first: Callable[[str, str | None], str]
+    collect: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     local_rank: int = 0
     local_world: int = 1
 
@@ -73,12 +85,16 @@ def part_of(full: Tensor, weight: Tensor) -> Tensor:
     return spread.to_local()
 
 
-def gathered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors whole, on the CPU where they had to be gathered."""
-    return {
+def gathered(tensors: dict[str, Tensor], team: Team | None = None) -> dict[str, Tensor]:
+    """All tensors whole, on the CPU where they had to be gathered; of all stages on rank 0 alone.
+
+    Without a team nothing is spread and this is the identity.
+    """
+    found = {
         name: whole(tensor).cpu() if is_sharded(tensor) else tensor
         for name, tensor in tensors.items()
     }
+    return team.collect(found) if team else found
 
 
 def any_sharded(model: nn.Module) -> bool:

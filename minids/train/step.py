@@ -36,12 +36,14 @@ class StepReport(NamedTuple):
 class Gradients:
     """All gradients as views into one flat buffer: one sum over ranks, one norm, one scaling.
 
-    Of a sharded model the buffer holds this rank's parts: backward has summed them already.
+    Of a model that is spread the buffer holds this rank's parts: backward has summed them already.
+    `copies` are parameters that another rank counts.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, *, apart: bool = False, copies: Sequence[str] = ()):
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.sharded = any_sharded(model)
+        self.apart = apart or any_sharded(model)
+        self.copies = [p for name, p in model.named_parameters() if name in copies]
         mine = [local(p.detach()) for p in self.parameters]
         size = sum(part.numel() for part in mine)
         self.flat = torch.zeros(size, device=mine[0].device, dtype=mine[0].dtype)
@@ -52,10 +54,13 @@ class Gradients:
 
     def sum_over(self, comm: Solo) -> float:
         """The sum of all ranks' gradients → its norm."""
-        if not self.sharded:
+        if not self.apart:
             comm.all_reduce(self.flat)
             return torch.linalg.vector_norm(self.flat).item()
         square = torch.linalg.vector_norm(self.flat).double().square()
+        for p in self.copies:
+            assert p.grad is not None
+            square -= torch.linalg.vector_norm(local(p.grad)).double().square()
         comm.all_reduce(square)
         return square.sqrt().item()
 
@@ -71,16 +76,17 @@ def gradient(
     comm: Solo,
     *,
     passes: Passes | None = None,
+    counts: bool = True,
     spoil: Callable[[Tensor, Tensor], None] | None = None,
 ) -> StepReport:
     """Fill the gradients with the mean over all targets of the step, on all ranks.
 
     Weights are not touched; see `clip` and `Optimizer.step` for what follows. `passes` replaces
-    forward and backward (a pipeline has its own); `spoil` may damage this rank's gradient and sums
-    before they are added to the others', as a fault would.
+    forward and backward: a pipeline has its own, and of its stages one `counts`. `spoil` may damage
+    this rank's gradient and sums before they are added to the others', as a fault would.
     """
     mine = sum(int((batch.labels != IGNORE).sum()) for batch in micro_batches)
-    counted = torch.tensor([mine], dtype=torch.int64)
+    counted = torch.tensor([mine if counts else 0], dtype=torch.int64)
     comm.all_reduce(counted)
     n_targets = max(int(counted), 1)
     gradients.zero()

@@ -30,7 +30,7 @@ from minids.train.optim import Optimizer
 from minids.train.precision import FP8, recipe_of, to_fp8
 from minids.train.probe import Machine
 from minids.train.schedule import lr_factor
-from minids.train.sharded import Team, gathered, local
+from minids.train.sharded import Spread, Team, gathered, local
 from minids.train.step import Gradients, clip, gradient
 
 SAME_SIGNAL_S = 3.0
@@ -69,16 +69,20 @@ class Trainer:
         torch.set_num_threads(self.machine.threads)
         self.model = Transformer(self.cfg.model)
         self.model.init_weights(torch.Generator().manual_seed(self.cfg.train.seed))
-        self.model.to(self.machine.device)
+        self.sizes = {name: p.numel() for name, p in self.model.named_parameters()}  # of the whole
         self.model.compute_dtype = self.machine.dtype
+        if not self.team:
+            self.model.to(self.machine.device)
         if self.machine.precision in FP8:
             to_fp8(self.model, recipe_of(self.machine.precision))
-        if self.team:
-            self.team.shard(self.model)
-        self.gradients = Gradients(self.model)
+        self.spread = self.team.spread(self.model) if self.team else Spread(self.model)
+        self.model = self.spread.model
+        staged = self.spread.passes is not None
+        self.gradients = Gradients(self.model, apart=staged, copies=self.spread.copies)
         self.optimizer = Optimizer(self.model, self.cfg.train, self.machine.dtype)
+        peers = self.team.peers if self.team else self.comm
         self.batches = self.data.train(
-            rank=self.comm.rank, world=self.comm.world, ahead=self.machine.device != "cpu"
+            rank=peers.rank, world=peers.world, ahead=self.machine.device != "cpu"
         )
         self.guard = Guard(self.cfg.train)
         self.watch = RouterWatch()
@@ -133,11 +137,19 @@ class Trainer:
         cfg = self.cfg.train
         factor = lr_factor(self.step, self.progress(), cfg)
         micro_batches = [self.next_batch() for _ in range(cfg.grad_accum)]
-        report = gradient(self.model, self.gradients, micro_batches, self.comm, spoil=self.spoil)
+        report = gradient(
+            self.model,
+            self.gradients,
+            micro_batches,
+            self.comm,
+            passes=self.spread.passes,
+            counts=self.spread.counts,
+            spoil=self.spoil,
+        )
         verdict = self.guard.judge(report.loss, report.grad_norm)
         if verdict == "accept":
             clip(self.gradients, report.grad_norm, cfg.max_grad_norm)
-            self.optimizer.step(factor, self.comm)
+            self.optimizer.step(factor, self.team.peers if self.team else self.comm)
             self.model.update_biases(torch.tensor(report.load))
         self.step += 1
         self.tokens += cfg.batch_size * cfg.grad_accum * self.cfg.data.context
@@ -203,12 +215,12 @@ class Trainer:
 
     def first_bad_tensor(self) -> str:
         """The first parameter whose value or gradient is not finite, on any rank."""
-        names, bad = [], []
+        names = [word + name for name in self.sizes for word in ("", "gradient of ")]
+        found = torch.zeros(len(names), dtype=torch.int64)
         for name, p in self.model.named_parameters():
-            names += [name, f"gradient of {name}"]
-            for values in (p, p.grad):
-                bad.append(values is not None and not torch.isfinite(local(values)).all())
-        found = torch.tensor(bad, dtype=torch.int64)
+            for word, values in (("", p), ("gradient of ", p.grad)):
+                bad = values is not None and not torch.isfinite(local(values)).all()
+                found[names.index(word + name)] += bool(bad)
         self.comm.all_reduce(found)
         return next((name for name, times in zip(names, found, strict=True) if times), "none")
 
@@ -260,7 +272,7 @@ class Trainer:
             self.cfg,
             self.out,
             self.machine,
-            sum(p.numel() for p in self.model.parameters()),
+            sum(self.sizes.values()),
             self.step,
             0 if self.cfg.train.max_minutes else self.cfg.train.max_steps,
             self.data.floor_bits / all_bytes if self.data.floor_bits else None,
@@ -299,7 +311,7 @@ class Trainer:
         """The model to look at: of a sharded one a whole copy, on rank 0 alone. All must ask."""
         if not self.team:
             return self.model
-        state = gathered(self.model.state_dict())
+        state = gathered(self.model.state_dict(), self.team)
         if not self.leads:
             return None
         model = Transformer(self.cfg.model)
@@ -313,7 +325,7 @@ class Trainer:
         if not self.stop and (self.leads or self.team):
             self.evaluate()
             self.sample()
-        weights = gathered(self.model.state_dict())
+        weights = gathered(self.model.state_dict(), self.team)
         if self.leads:
             done = events.Finished(
                 self.out,

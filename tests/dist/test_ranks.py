@@ -36,17 +36,19 @@ def steps(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_four_ranks_lose_one_and_two_end_the_run_of_one_process(start, tmp_path):
+def test_four_ranks_in_two_stages_lose_one_and_two_end_the_run_of_one_process(start, tmp_path):
     alone, many = tmp_path / "alone", tmp_path / "many"
     command = [sys.executable, *TRAIN, *NODE, "--inject", "nan-grad@3", "--out", str(alone)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
-    broken = ["--inject", "nan-grad@3:rank2,exit@step:7:rank1", "--out", str(many)]
+    broken = ["--inject", "nan-grad@3:rank2,exit@step:7:rank1", "--out", str(many),
+              "--set", "parallel.pipeline=2"]  # fmt: skip
     codes, out, lines = ended(start([*TRAIN, *NODE, *broken], 4))
     assert codes == [1, 137, 1, 1] and out[1:] == ["", "", ""] and "saved step-00000006" in out[0]
     assert len(lines) == 1 and "lost another worker" in lines[0], lines
 
-    codes, out, lines = ended(start([*TRAIN, "--resume", str(many)], 2))
+    again = [*TRAIN, "--resume", str(many), "--set", "parallel.pipeline=1"]
+    codes, out, lines = ended(start(again, 2))
     assert codes == [0, 0] and not lines and "weights_sha256=" in out[0] and not out[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "many"]
     one, two = steps(alone), steps(many)
@@ -81,6 +83,8 @@ def test_torchrun_starts_anew_and_the_run_goes_on(tmp_path):
               "model.topk_group=1", "model.num_experts_per_tok=2"],
          "parallel.expert: 4 ranks for 2 experts"),
         ({}, ["train.batch_size=6"], "train.batch_size: 6 sequences over 4 data ranks"),
+        ({}, ["parallel.pipeline=2", "parallel.schedule=dualpipev"],
+         "train.batch_size: 2 rows of a rank give no micro-batches for dualpipev"),
         ({}, ["parallel.data=3"], "parallel.data: 3 × 1 stages on 4 processes"),
         ({"MASTER_ADDR": ""}, [], "MASTER_ADDR: is not set, though RANK"),
         ({"WORLD_SIZE": ""}, [], "WORLD_SIZE: is not set"),
