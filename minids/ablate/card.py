@@ -101,7 +101,7 @@ def figure(found: dict[str, Any]):
         seeds=[r["apart"]["seeds"] for r in rows],
         interval=[(r["apart"]["low"], r["apart"]["high"]) for r in rows],
         first=first,
-        message=found["says"][0].rstrip("."),
+        message=found["says"][0].partition(" (")[0],
         source=f"minids ablate {found['question']} · {found['config']}, {found['steps']} steps, "
         f"{len(found['seeds'])} seeds",
     )

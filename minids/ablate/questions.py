@@ -48,7 +48,7 @@ QUESTIONS = {
         "foretelling one token more makes the next one better",
         lambda _cfg: (
             {"MTP": ["model.num_nextn_predict_layers=1"]}
-            | {"without": ["model.num_nextn_predict_layers=0"]}
+            | {"no MTP": ["model.num_nextn_predict_layers=0"]}
         ),
     ),
     "fp8": Question(

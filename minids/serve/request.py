@@ -180,8 +180,22 @@ def kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
+def sendable(held: str, stop: list[str]) -> tuple[int, bool]:
+    """How many characters of a growing text may be sent, and whether a stop string was met.
+
+    Nothing from the earliest stop string on; without one, all but an end that may be its beginning.
+    """
+    met = [place for s in stop if (place := held.find(s)) >= 0]
+    if met:
+        return min(met), True
+    for start in range(len(held)):
+        if any(s.startswith(held[start:]) for s in stop):
+            return start, False
+    return len(held), False
+
+
 class Until:
-    """Text as it grows, up to the first stop string: what may begin one is held back."""
+    """Text as it grows, up to the first stop string."""
 
     def __init__(self, stop: list[str], send: Callable[[str], None]) -> None:
         self.stop, self.send = stop, send
@@ -192,9 +206,7 @@ class Until:
         if self.done:
             return True
         self.held += piece
-        found = [place for s in self.stop if (place := self.held.find(s)) >= 0]
-        self.done = bool(found)
-        safe = min(found) if found else len(self.held) - self.unsure()
+        safe, self.done = sendable(self.held, self.stop)
         if safe:
             self.send(self.held[:safe])
         self.held = self.held[safe:]
@@ -205,11 +217,3 @@ class Until:
         if not self.done and self.held:
             self.send(self.held)
         self.done = True
-
-    def unsure(self) -> int:
-        """Characters at the end that may be the beginning of a stop string."""
-        longest = max((len(s) - 1 for s in self.stop), default=0)
-        for length in range(min(longest, len(self.held)), 0, -1):
-            if any(s.startswith(self.held[-length:]) for s in self.stop):
-                return length
-        return 0
