@@ -1,10 +1,12 @@
 """Comparisons: turns, ratios inside a turn, failures by name, and every bench from end to end."""
 
+import importlib
 import json
 import math
 import sys
 
 import pytest
+import torch
 
 from minids.bench import harness, nanogpt, peer, quality
 from minids.bench.harness import Arm
@@ -74,16 +76,48 @@ def test_time_to_a_loss_is_that_of_the_quickest_run_of_each_turn():
 
 
 QUICK = ("--repeats", "1", "--seconds", "0.05", "--threads", "1")
+ONE_WAY = "grouped_mm, sdpa"
 
 
-@pytest.mark.parametrize(
-    ("what", "case"),
-    [("train", "4x64 float32"), ("moe", "256 tokens bfloat16"), ("decode", "batch 1,")],
-)
-def test_every_bench_runs_beside_its_peer(what, case, minids_bench):
+def test_a_bench_runs_beside_its_peer_in_processes_of_their_own(minids_bench):
     pytest.importorskip("transformers")
-    one = ("--only", case, "--peer-settings", "grouped_mm, sdpa")
-    found = minids_bench(what, *QUICK, *one)
+    one = ("--only", "4x64 float32", "--peer-settings", ONE_WAY)
+    found = minids_bench("train", *QUICK, *one)
+    looks_measured(found)
+    (measured,) = found["cases"]
+    first = [measured[side]["first_loss"] for side in ("ours", "peer")]
+    assert first[0] == pytest.approx(first[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("what", ["moe", "decode"])
+def test_a_bench_gives_both_sides_the_same_work(what, monkeypatch):
+    pytest.importorskip("transformers")
+    bench = importlib.import_module(f"minids.bench.{what}")
+    monkeypatch.setattr(harness, "run", in_this_process)
+    if what == "decode":
+        monkeypatch.setattr(bench, "NEW", 6)
+    case = {"moe": "256 tokens float32", "decode": "batch 1,"}[what]
+    found = bench.bench(harness.Plan("transformers", 1, 1, 0.01, case, ONE_WAY))
+    looks_measured(found)
+    (measured,) = found["cases"]
+    if what == "decode":
+        assert measured["same_tokens"] == 1.0
+    else:
+        first = [measured[side]["first_output"] for side in ("ours", "peer")]
+        assert first[0] == pytest.approx(first[1], rel=1e-4)
+
+
+def in_this_process(arm):
+    """An arm without a start of Python and the imports: a test of what it does, not how fast."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine take ten times longer
+    try:
+        return importlib.import_module(arm.module).work(arm.order | {"threads": 1})
+    finally:
+        torch.set_num_threads(before)
+
+
+def looks_measured(found):
     assert found["peer"] == "transformers" and len(found["cases"]) == 1
     (measured,) = found["cases"]
     assert measured["ratio"]["median"] > 0 and math.isfinite(measured["memory_ratio"])
