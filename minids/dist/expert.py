@@ -56,14 +56,21 @@ def exchange(x: Tensor, road: Road, group: dist.ProcessGroup, back: bool) -> Ten
 
 def plan_road(expert: Tensor, own: int, group: dist.ProcessGroup) -> Road:
     """Each token once to every rank it needs.  expert [T k] of all experts, `own` a rank's"""
-    ranks = dist.get_world_size(group)
-    wanted = expert.new_zeros(len(expert), ranks, dtype=torch.bool)  # [T E]
-    wanted = wanted.scatter(1, expert // own, True)  # [T E]
-    to, token = wanted.T.nonzero(as_tuple=True)  # [R], [R]
-    sent = wanted.sum(0)  # [E]
+    token, to, sent = departures(expert, own, dist.get_world_size(group))
     arrived = torch.empty_like(sent)  # [E]
     dist.all_to_all_single(arrived, sent, group=group)
     return Road(token, to, sent.tolist(), arrived.tolist())
+
+
+def departures(expert: Tensor, own: int, ranks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which token goes to which rank, rank after rank, each pair once.
+
+    expert [T k] of all, rank r holds own·r … own·(r+1)−1 → token [R], to [R], rows sent [E]
+    """
+    wanted = expert.new_zeros(len(expert), ranks, dtype=torch.bool)  # [T E]
+    wanted = wanted.scatter(1, expert // own, True)  # [T E]
+    to, token = wanted.T.nonzero(as_tuple=True)  # [R], [R]
+    return token, to, wanted.sum(0)
 
 
 def experts_spread(

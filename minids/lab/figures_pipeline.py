@@ -15,14 +15,19 @@ WORD = {"F": "forward", "B": "backward", "I": "backward, inputs", "W": "backward
 SMALLEST = 0.0195  # of the width: narrower boxes do not show the number of their micro-batch
 
 
-def gantt(table: Timetable, *, message: str, source: str, memory: bool = True) -> Figure:
-    """Every rank's row of actions over time; below, the micro-batches it holds at each moment."""
+def gantt(
+    table: Timetable, *, message: str, source: str, memory: bool = True, numbers: bool = True
+) -> Figure:
+    """Every rank's row of actions over time; below, the micro-batches it holds at each moment.
+
+    numbers: of micro-batches, in the boxes.
+    """
     ranks = len(table.schedule.orders)
     height = 1.5 + 0.42 * ranks + (2.2 if memory else 0.6)
     figure, axes = panels(message, source, rows=1 + memory, width=11, height=height)
     top = axes[0]
     for event in table.events:
-        draw_event(top, event, table)
+        draw_event(top, event, table, numbers)
     top.set_xlim(0, table.span)
     top.set_ylim(ranks - 0.5, -0.5)
     top.set_yticks(range(ranks), [f"rank {r}" for r in range(ranks)], fontsize=11)
@@ -68,7 +73,7 @@ def split(kind: str) -> tuple[str, ...]:
     return ("F", "B") if kind == "FB" else (kind,)
 
 
-def draw_event(ax, event: Event, table: Timetable) -> None:
+def draw_event(ax, event: Event, table: Timetable, numbers: bool) -> None:
     """A box of its kind's colour; paler for later stages of a rank, the number inside if small."""
     width, action = event.end - event.start, event.action
     homes = sorted({a.stage for a in table.schedule.orders[event.rank]})
@@ -83,7 +88,7 @@ def draw_event(ax, event: Event, table: Timetable) -> None:
             corner, width, tall, facecolor=KIND[kind], alpha=pale, edgecolor="white", linewidth=0.8
         )
         ax.add_patch(box)
-        if width > SMALLEST * table.span:
+        if numbers and width > SMALLEST * table.span:
             ax.text(
                 event.start + width / 2, corner[1] + tall / 2, str(micro), ha="center",
                 va="center_baseline", fontsize=9 if len(halves) == 1 else 7, color="white",
