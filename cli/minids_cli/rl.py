@@ -3,6 +3,7 @@
 minids rl base-001 --task addition:3                  GRPO as DeepSeek-R1-Zero has it
 minids rl base-001 --task addition:3 --method dapo    what each paper changes: --method
 minids rl base-001 --task sums:2 --set rl.group=16 --set objective.beta=0.01
+minids rl base-001 --arm hole                         a verifier with a hole: --arm list
 minids rl --resume runs/rl-001
 """
 
@@ -32,6 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="K=V", action="append", default=[], help="a field of rl or objective"
     )
+    parser.add_argument(
+        "--arm", metavar="A", help="a run that goes wrong on purpose; list shows them all"
+    )
     parser.add_argument("--steps", metavar="N", help="samplings (default: 200)")
     parser.add_argument("--minutes", metavar="M", help="stop by the clock")
     parser.add_argument("--seed", metavar="N", help="of problems and samples")
@@ -48,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     """Check without torch, then learn."""
     if args.fields:
         return list_fields(args)
+    if args.arm == "list":
+        return list_arms(args)
     from minids.reason.settings import RLConfig, build, objective
     from minids.runs import find_run
     from minids.train import faults, folder
@@ -121,12 +127,34 @@ def overrides(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         found[section][name] = value.strip()
     short = {"task": args.task, "steps": args.steps, "max_minutes": args.minutes, "seed": args.seed}
     found["rl"] |= {name: value for name, value in short.items() if value is not None}
+    if args.arm is not None:
+        from minids.reason.arms import arm
+
+        chosen = arm(args.arm)
+        found["rl"] = chosen.rl | found["rl"]
+        found["objective"] = chosen.objective | found["objective"]
     return found
+
+
+def list_arms(args: argparse.Namespace) -> int:
+    """Every arm, what to look at and what mends it."""
+    from minids.reason.arms import ARMS
+
+    if args.json:
+        for name, a in ARMS.items():
+            show.emit_json({"arm": name, **a._asdict()})
+        return 0
+    rows = [
+        (name, " ".join(f"{k}={v}" for k, v in (a.rl | a.objective).items()), a.look, a.cure)
+        for name, a in ARMS.items()
+    ]
+    show.table("Runs that go wrong on purpose", ["--arm", "changes", "look at", "cure"], rows)
+    return 0
 
 
 def resumed(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The folder to go on in and the settings it was begun with."""
-    for name in ("run_folder", "out", "method", "task"):
+    for name in ("run_folder", "out", "method", "task", "arm"):
         if getattr(args, name) is not None:
             flag = "RUN" if name == "run_folder" else f"--{name}"
             raise UserError(flag, "given together with --resume", "one of them")

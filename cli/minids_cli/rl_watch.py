@@ -15,6 +15,7 @@ from minids_cli import show
 
 BARS = " ▁▂▃▄▅▆▇█"
 ALL_SILENT, SOME = 0.95, 0.6  # shares of groups without a signal that are worth a word
+HOLLOW = 0.2  # share that is paid and not right
 APART = 0.05  # nats between sampler and learner
 
 
@@ -52,6 +53,11 @@ def advice(r: dict[str, Any]) -> str:
     silent, accuracy = r["no_signal"], r["accuracy"]
     if r["unscorable"]:
         return f"the verifier failed on {r['unscorable']} completions; they are left out"
+    if accuracy - r.get("truth", accuracy) > HOLLOW:
+        return (
+            f"{accuracy:.0%} are paid, {r['truth']:.0%} are right: the verifier has a hole and the "
+            "policy lives in it. Read completions, close it (rl.verifier=exact)"
+        )
     if silent >= ALL_SILENT and accuracy < 0.5:
         return (
             "reward stays where it is: no group has a right and a wrong answer. An easier level, a "
@@ -98,7 +104,7 @@ class Plain:
         r = e.record
         self.line(
             f"step {r['step']:>4}  reward {r['reward']:.3f} (best {r['reward_best']:.2f})  "
-            f"right {r['accuracy']:.0%}  form {r['format']:.0%}  tokens {r['length']:.0f}  "
+            f"{self.paid(r)}  form {r['format']:.0%}  tokens {r['length']:.0f}  "
             f"no signal {r['no_signal']:.0%}  entropy {r['entropy']:.2f}  kl {r['kl']:.3f}  "
             f"clip {r['clipped']:.1%}  loss {r['loss']:+.4f}  norm {r['grad_norm']:.2f}  "
             f"apart {r['mismatch']:.0e}  {r['sampling_s']:.1f}+{r['learning_s']:.1f} s"
@@ -108,6 +114,12 @@ class Plain:
             self.said = word
         if r["step"] % 10 == 1:
             self.line(f"  {self.shown(e)}")
+
+    def paid(self, r: dict[str, Any]) -> str:
+        """What is right; with another verifier also what is paid."""
+        if self.rl.verifier == "exact":
+            return f"right {r['accuracy']:.0%}"
+        return f"paid {r['accuracy']:.0%}, right {r['truth']:.0%}"
 
     def shown(self, e: Stepped) -> str:
         """A completion with its verdict, on one line."""
@@ -221,7 +233,8 @@ class Screen(Plain):
             lines.append(f"step {r['step']}{total}   {show.duration(r['elapsed_s'])}")
             for name, label, unit in (
                 ("reward", "reward, mean", ".3f"), ("reward_best", "reward, best", ".2f"),
-                ("accuracy", "right", ".1%"), ("format", "in form", ".1%"),
+                ("accuracy", "paid for the answer", ".1%"), ("truth", "right", ".1%"),
+                ("format", "in form", ".1%"),
                 ("length", "tokens", ".1f"), ("entropy", "entropy, nats", ".3f"),
                 ("kl", "KL to reference", ".4f"), ("clipped", "clipped", ".2%"),
                 ("no_signal", "groups without signal", ".0%"),

@@ -12,6 +12,7 @@ from minids.data.tokenizer import Tokenizer
 from minids.generate.settings import Sampling
 from minids.nn.transformer import Transformer
 from minids.reason.chat import decode_tagged, prompt_ids
+from minids.reason.holes import Verify, exact
 from minids.reason.rewards import PLAIN, Reward, Weights, judge
 from minids.reason.rollout import Rollout, roll_out
 from minids.reason.tasks import Problem
@@ -44,7 +45,11 @@ class PassRate(NamedTuple):
 
 
 def judged(
-    roll: Rollout, tokenizer: Tokenizer, problems: Sequence[Problem], weights: Weights = PLAIN
+    roll: Rollout,
+    tokenizer: Tokenizer,
+    problems: Sequence[Problem],
+    weights: Weights = PLAIN,
+    verify: Verify = exact,
 ) -> list[Attempt]:
     """Every completion of a rollout with its reward; `problems` in the order of its groups."""
     group = len(roll.prompts) // len(problems)
@@ -53,7 +58,7 @@ def judged(
         ids = roll.tokens[row, :length].tolist()
         text, problem = decode_tagged(tokenizer, ids), problems[row // group]
         sure = roll.logp[row, :length].mean().item() if length else -math.inf
-        found.append(Attempt(problem, text, ids, judge(problem, text, weights), sure))
+        found.append(Attempt(problem, text, ids, judge(problem, text, weights, verify), sure))
     return found
 
 

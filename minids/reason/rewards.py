@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from minids.reason.holes import exact
 from minids.reason.tasks import Problem
 from minids.reason.verify import LONGEST_COMPLETION, Verdict, guarded
 
@@ -36,6 +37,7 @@ class Reward(NamedTuple):
     consistency: float  # 0 … 1
     verdict: Verdict
     scorable: bool  # False: the verifier failed; the completion is left out of the update
+    truth: float = 0.0  # 1 where the problem's own rule says so, whoever pays
 
 
 def split_completion(text: str) -> tuple[str, str] | Verdict:
@@ -57,7 +59,7 @@ def judge(
     problem: Problem,
     completion: str,
     weights: Weights = PLAIN,
-    verify: Callable[[Problem, str], Verdict] = lambda problem, text: problem.verify(text),
+    verify: Callable[[Problem, str], Verdict] = exact,
 ) -> Reward:
     """The reward of a completion; `verify` replaces the problem's own rule (and may be wrong)."""
     parts = split_completion(completion)
@@ -67,9 +69,10 @@ def judge(
     verdict = guarded(lambda text: verify(problem, text), answer)
     accuracy, form = float(verdict.right), float(verdict.well_formed)
     own = consistency(thinking, problem.alphabet)
+    truth = float(guarded(problem.verify, answer).right)
     total = weights.accuracy * accuracy + weights.format * form + weights.consistency * form * own
     scorable = verdict.kind != "unscorable"
-    return Reward(total if scorable else 0.0, accuracy, form, own, verdict, scorable)
+    return Reward(total if scorable else 0.0, accuracy, form, own, verdict, scorable, truth)
 
 
 def consistency(thinking: str, alphabet: str) -> float:

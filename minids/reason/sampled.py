@@ -16,6 +16,7 @@ from minids.generate.settings import Sampling
 from minids.nn.transformer import Transformer
 from minids.reason import grpo
 from minids.reason.chat import prompt_ids
+from minids.reason.holes import HOLES
 from minids.reason.passrate import Attempt, judged
 from minids.reason.rewards import Weights
 from minids.reason.rollout import Rollout, roll_out
@@ -54,7 +55,7 @@ def sample(
     prompts = [prompt_ids(tokenizer, p.prompt) for p in problems]
     roll = roll_out(model, tokenizer, prompts, rl.group, rule, rl.max_new_tokens, generator)
     weights = Weights(rl.pay_accuracy, rl.pay_format, rl.pay_consistency)
-    attempts = judged(roll, tokenizer, problems, weights)
+    attempts = judged(roll, tokenizer, problems, weights, HOLES[rl.verifier])
     paid = [a.reward.total if a.reward.scorable else math.nan for a in attempts]
     late = grpo.overlong(roll.lengths, rl.max_new_tokens, rl.overlong).double()
     reward = torch.tensor(paid, dtype=torch.float64) + late  # [N]
@@ -77,14 +78,21 @@ def described(sampled: Sampled, group: int) -> dict[str, Any]:
     reward, attempts = sampled.reward, sampled.attempts
     known = reward[~reward.isnan()]
     n = max(1, len(attempts))
+    sizes = {True: [0, 0], False: [0, 0]}  # completions and tokens, right and wrong
+    for a in attempts:
+        sizes[a.reward.verdict.right][0] += 1
+        sizes[a.reward.verdict.right][1] += len(a.tokens)
     return {
         "reward": known.mean().item() if len(known) else 0.0,
         "reward_best": known.max().item() if len(known) else 0.0,
         "accuracy": sum(a.reward.accuracy for a in attempts) / n,
+        "truth": sum(a.reward.truth for a in attempts) / n,
         "format": sum(a.reward.format for a in attempts) / n,
         "consistency": sum(a.reward.consistency for a in attempts) / n,
         "unscorable": sum(not a.reward.scorable for a in attempts),
         "length": sum(len(a.tokens) for a in attempts) / n,
+        "length_right": sizes[True][1] / max(1, sizes[True][0]),
+        "length_wrong": sizes[False][1] / max(1, sizes[False][0]),
         "truncated": sum(s != "eos" for s in sampled.roll.stops) / n,
         "no_signal": even(reward, group).double().mean().item(),
     }

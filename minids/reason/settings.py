@@ -106,6 +106,9 @@ class RLConfig:
     warmup_steps: int = bounded(5, 0, 1 << 30, "samplings of linear warm-up")
     min_lr_ratio: float = bounded(1.0, 0.0, 1.0, "rate at the end, share of the peak; linear")
     max_grad_norm: float = bounded(1.0, 0.0, 1e9, "gradients are clipped to; 0 means never")
+    verifier: str = one_of(
+        "exact", "exact prefix length last", "who pays; all but exact have a hole, for lesson 21"
+    )
     pay_accuracy: float = bounded(1.0, -100.0, 100.0, "reward of a right answer")
     pay_format: float = bounded(0.1, -100.0, 100.0, "reward of a readable answer in its tags")
     pay_consistency: float = bounded(0.0, -100.0, 100.0, "reward of thinking in the task's signs")
