@@ -10,6 +10,7 @@ import os
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from minids import config
 from minids.dist.place import Place, fitted, launched, place_of
@@ -46,6 +47,35 @@ def spread(args: argparse.Namespace, cfg: config.RunConfig) -> config.RunConfig:
         what = f"{cfg.parallel.data} × {cfg.parallel.pipeline} stages on {place.world} processes"
         raise UserError("parallel.data", what, f"{found.parallel.data}")
     return found
+
+
+def planned(cfg: config.RunConfig) -> dict[str, Any]:
+    """How the run lies on its ranks, for a plan; empty for one. Raises UserError if it cannot."""
+    from minids.count import hardware
+    from minids.count import plan as planning
+    from minids.dist.place import check_layout, schedule_of
+
+    parallel = cfg.parallel
+    world = parallel.data * parallel.pipeline
+    if world == 1:
+        return {}
+    check_layout(cfg, world)
+    schedule = schedule_of(cfg) if parallel.pipeline > 1 else None
+    micro_batches = schedule.micro_batches if schedule else 1
+    layout = planning.layout_of(cfg, world, micro_batches=micro_batches, schedule=parallel.schedule)
+    at = planning.Assumptions(dtype="float32" if cfg.train.precision == "float32" else "bfloat16")
+    size = planning.rank_memory(cfg, layout, hardware.find("h100"), at, s=cfg.data.context)
+    return {
+        "ranks": world,
+        "data_ranks": parallel.data,
+        "expert_ranks": parallel.expert,
+        "pipeline_ranks": parallel.pipeline,
+        "schedule": schedule.name if schedule else None,
+        "micro_batches": micro_batches,
+        "rows_of_a_rank": cfg.train.batch_size // parallel.data,
+        "rank_bytes": round(size.total - size.reserve),
+        "start": f"torchrun --nproc-per-node N -m minids train …  ({world} processes in all)",
+    }
 
 
 def train(args: argparse.Namespace, cfg: config.RunConfig, out: Path, place: Place, hooks):

@@ -134,8 +134,12 @@ def dry_run(args: argparse.Namespace, cfg: config.RunConfig, out: Path) -> int:
     from minids.train import checkpoint, loop, memory
     from minids.train.probe import Machine, choose, devices
 
-    loop.check_memory(cfg)
-    data = open_data(cfg, out if args.resume else None)
+    layout = ranks.planned(cfg)
+    if not layout:
+        loop.check_memory(cfg)
+    far = cfg.data.name.startswith("hf:")  # not read over the network for a plan
+    data = None if far else open_data(cfg, out if args.resume else None)
+    shaped = data.cfg if data else cfg
     wanted, precision = cfg.train.device, cfg.train.precision
     if devices().get(wanted, True):
         machine = choose(cfg.train)
@@ -145,19 +149,19 @@ def dry_run(args: argparse.Namespace, cfg: config.RunConfig, out: Path) -> int:
     plan = {
         "folder": str(out),
         "config": cfg.name,
-        "parameters": memory.parameters(data.cfg),
-        "memory_bytes": memory.needed_bytes(data.cfg),
-        "checkpoint_bytes": memory.checkpoint_bytes(data.cfg),
+        "parameters": memory.parameters(shaped),
+        "memory_bytes": memory.needed_bytes(shaped),
+        "checkpoint_bytes": memory.checkpoint_bytes(shaped),
         "steps": cfg.train.max_steps if not cfg.train.max_minutes else None,
         "minutes": cfg.train.max_minutes or None,
         "tokens_per_step": tokens,
         "tokens": tokens * cfg.train.max_steps if not cfg.train.max_minutes else None,
-        "data": data.name,
+        "data": data.name if data else f"{cfg.data.name} (not read)",
         "device": machine.device,
         "precision": machine.precision,
         "threads": machine.threads,
         "workers": machine.workers,
-    }
+    } | layout
     if args.resume is not None:
         found, warnings = checkpoint.load_latest(out / "checkpoints")
         plan |= {"resume_from": found.folder.name, "warnings": warnings}
