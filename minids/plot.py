@@ -121,9 +121,12 @@ def loss_against_floor(
     if floor is not None:
         ax.axhline(floor, color=COLOUR["floor"], linewidth=2, linestyle="--")
         ends.append((floor, f"floor {floor:.3f}", COLOUR["floor"]))
-    late = [*train[len(train) // 12 :], *(v for _, v in held_out)]  # the first fall leaves the top
-    low = float(min([*late, *([floor] if floor is not None else [])], default=0.0))
-    high = float(max(late, default=1.0))
+    late: list[float] = [
+        *train[len(train) // 12 :],
+        *(v for _, v in held_out),
+    ]  # the first fall leaves the top
+    lowest = late if floor is None else [*late, floor]
+    low, high = min(lowest, default=0.0), max(late, default=1.0)
     ax.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
     ax.set_xlim(0, last)
     spread_labels(ax, last, ends)

@@ -81,7 +81,8 @@ def their_model(cfg: ModelConfig, settings: dict[str, str], dtype: torch.dtype) 
     """Their model with `fill`'s weights; in bfloat16 its weights too, which is fastest."""
     from transformers import DeepseekV3ForCausalLM
 
-    model: nn.Module = DeepseekV3ForCausalLM(their_config(cfg, settings))
+    build: Any = DeepseekV3ForCausalLM
+    model: nn.Module = build(their_config(cfg, settings))
     model = model.to(dtype=dtype)
     fill(model, strip="model.")
     return model

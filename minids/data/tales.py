@@ -163,7 +163,7 @@ def log2_prob(text: str) -> float:
         listener = Listener(text, plan)
         with suppress(Mismatch):
             tell(listener, World())
-            total += 0.0 if listener.rest else 2.0**-listener.bits
+            total += 0.0 if listener.rest else 2.0**-listener.bits  # pyright: ignore[reportOperatorIssue]
         for place in range(len(plan), len(listener.silent)):
             before = plan + [0] * (place - len(plan))
             plans += [[*before, option] for option in range(1, listener.silent[place])]

@@ -87,7 +87,7 @@ class FastLinear:
     """
 
     def __init__(self, *weights: Tensor) -> None:
-        self.weight = torch.cat(weights) if len(weights) > 1 else weights[0]  # [o i]
+        self.weight = torch.cat(weights) if weights[1:] else weights[0]  # [o i]
         self.width = self.weight.shape[-1]
         is_even = len(self.weight) % 2 == 0
         self.halves = self.weight.view(2, -1, self.width) if is_even else None  # [2 o/2 i]

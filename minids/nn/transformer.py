@@ -96,7 +96,7 @@ class Transformer(nn.Module):
                 weight.normal_(std=std or 1 / math.sqrt(fan_in), generator=generator)
         if self.cfg.tie_word_embeddings and not std:  # else logits of √d: a loss far above ln V
             for norm in (self.norm, *(module.shared_head.norm for module in self.mtp)):
-                norm.weight.fill_(1 / self.cfg.hidden_size)
+                norm.weight.fill_(1 / self.cfg.hidden_size)  # pyright: ignore
         for buffer in self.buffers():
             buffer.zero_()
 

@@ -67,6 +67,15 @@ def test_dry_run_writes_nothing(minids):
     assert list(minids.place.iterdir()) == []
 
 
+def test_a_dry_run_of_many_ranks_says_how_they_lie(minids, refused):
+    said = minids("train", "--config", "node", "--dry-run", "--json")
+    plan = said.json()[0]
+    assert said.code == 0 and plan["ranks"] == plan["expert_ranks"] == 8, said
+    assert "torchrun" in plan["start"] and "not read" in plan["data"]
+    line = refused("train", "--config", "node", "--dry-run", "--set", "parallel.expert=7")
+    assert "divisors of 8" in line
+
+
 def test_json_lines_are_json(minids):
     said = minids("train", "--tiny", "--json", "--out", "run", micro=True)
     kinds = [line["event"] for line in said.json()]

@@ -15,7 +15,9 @@ def departures(expert, own, ranks):
 
 
 def test_experts_on_two_ranks_answer_as_in_one_and_no_token_is_lost():
-    found = together(SPREAD, 2, yours={"minids.dist.expert:departures": library.departures}, **SIZES)
+    found = together(
+        SPREAD, 2, yours={"minids.dist.expert:departures": library.departures}, **SIZES
+    )
     assert all(rank["error"] < 1e-12 for rank in found)
     assert found[0]["sent"][1] == found[1]["arrived"][0]
     assert sum(sum(r["sent"]) for r in found) == sum(sum(r["arrived"]) for r in found)

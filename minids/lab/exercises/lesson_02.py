@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,9 +93,10 @@ def guesses(generator: torch.Generator) -> Iterator[Case]:
         yield Case((state, head, labels), label)
 
 
-def of_logits(state: Tensor, head: Tensor, labels: Tensor, **how) -> Tensor:
+def of_logits(state: Tensor, head: Tensor, labels: Tensor, **how: Any) -> Tensor:
     """torch's loss of the logits."""
-    return F.cross_entropy(state @ head.T, labels, **({"reduction": "sum"} | how))
+    settings: dict[str, Any] = {"reduction": "sum"} | how
+    return F.cross_entropy(state @ head.T, labels, **settings)
 
 
 def padding_counted(state: Tensor, head: Tensor, labels: Tensor) -> Tensor:
