@@ -8,6 +8,7 @@ fp8-train  losses of models trained in FP8           against bfloat16, over seed
 rl         sampling groups with log-probabilities    against transformers' generate
 attention  MHA, GQA, MQA, MLA expanded and absorbed  against each other; also on a GPU
 plan       step time and peak memory                 against what minids plan predicts
+start      seconds to help, imports, a first step    against their targets
 quality    seconds until a loss on a text (--data)   against a nanoGPT checkout (--against PATH)
 all        train, moe and decode
 
@@ -26,10 +27,18 @@ from pathlib import Path
 from typing import Any
 
 from minids.errors import UserError
-from minids_cli import bench_attention, bench_fp8, bench_fp8_train, bench_plan, bench_rl, show
+from minids_cli import (
+    bench_attention,
+    bench_fp8,
+    bench_fp8_train,
+    bench_plan,
+    bench_rl,
+    bench_start,
+    show,
+)
 
 SPEED = ("train", "moe", "decode")
-WHAT = (*SPEED, "attention", "fp8", "fp8-train", "plan", "quality", "rl", "all")
+WHAT = (*SPEED, "attention", "fp8", "fp8-train", "plan", "quality", "rl", "start", "all")
 ON_DEVICES = ("attention", "fp8", "fp8-train")
 CONFIGURED = ("attention", "fp8-train", "quality")
 
@@ -121,6 +130,8 @@ def speed(args: argparse.Namespace):
         return bench_fp8_train.prepare(args, plan_of(args, None), receipt)
     if args.what == "plan":
         return bench_plan.prepare(plan_of(args, None))
+    if args.what == "start":
+        return bench_start.prepare(plan_of(args, None))
     peer = find_peer(args.against)
     plan = plan_of(args, peer)
 
@@ -243,6 +254,9 @@ def draw(report: dict[str, Any]) -> None:
         return
     if report["bench"] == "plan":
         bench_plan.draw(report, note)
+        return
+    if report["bench"] == "start":
+        bench_start.draw(report, note)
         return
     if report["bench"] == "fp8":
         bench_fp8.draw(report, note)
