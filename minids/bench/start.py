@@ -2,7 +2,8 @@
 
 Each is a command as a user types it, in a process of its own, several times in turn. Programs and
 libraries lie in the system's file cache after the first, uncounted call, as on any day but the
-first; the machine's probe is done by then, too (a second more). The first step counts once its line stands in the run folder.
+first; the machine's probe, a second more, is done by then too. The first step counts once its line
+stands in the run folder.
 """
 
 from __future__ import annotations
