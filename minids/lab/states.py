@@ -21,7 +21,7 @@ from minids.errors import UserError
 from minids.nn.transformer import Transformer
 
 FOLDER = Path(__file__).with_name("weights")
-STAGES = {"base": "1-base"}  # by name: the stage of the road that it is
+STAGES = {"base": "1-base", "zero": "2-zero"}  # by name: the stage of the road that it is
 PRESET = "r1-tiny"
 
 
