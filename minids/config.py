@@ -280,6 +280,9 @@ class TrainConfig:
     threads: int = bounded(0, 0, 1_024, "of each worker; 0 asks the machine")
     workers: int = bounded(0, 0, 64, "one-thread data-parallel processes; 0 asks the machine")
     compile: bool = free(False, "torch.compile the model")
+    activation_checkpointing: str = one_of(
+        "off", "off full", "full: blocks keep their inputs alone, compute the rest again"
+    )
     device: str = one_of("auto", "auto cpu cuda mps", "where tensors live")
     spike_factor: float = bounded(
         6.0, 0.0, 1e6, "deviations above the recent loss that count as a spike; 0 never"

@@ -164,7 +164,10 @@ def on_this_machine(args: argparse.Namespace, cfg: RunConfig) -> int:
     machine = choose(cfg.train)
     speed = probe(machine.precision)
     rows, s = cfg.train.batch_size // machine.workers, cfg.data.context
-    said = step.predict(cfg.model, rows, s, machine.precision, speed, cfg.train.optimizer)
+    again = args.recompute or cfg.train.activation_checkpointing == "full"
+    said = step.predict(
+        cfg.model, rows, s, machine.precision, speed, cfg.train.optimizer, recompute=again
+    )
     seconds = said.gradient_s * cfg.train.grad_accum + said.update_s
     minutes = cfg.train.max_minutes or seconds * cfg.train.max_steps / 60
     tokens = cfg.train.batch_size * cfg.train.grad_accum * s

@@ -104,7 +104,8 @@ def one_case(
     """Predict, then measure `repeats` times."""
     label = label_of(preset, changes, b, s, dtype)
     cfg = config.load(preset, list(changes))
-    said = step.predict(cfg.model, b, s, dtype, speed, cfg.train.optimizer)
+    again = cfg.train.activation_checkpointing == "full"
+    said = step.predict(cfg.model, b, s, dtype, speed, cfg.train.optimizer, recompute=again)
     plan.tell(label)
     arm = Arm(label, MODULE, order_of(preset, changes, b, s, dtype, plan.seconds), 1)
     found = [run(arm) for _ in range(plan.repeats)]

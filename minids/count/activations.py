@@ -38,7 +38,7 @@ def kept(
     table = (1 + depth) * 4 * cfg.vocab_size * cfg.hidden_size  # the head's gradient, each depth
     if tokens * cfg.vocab_size <= NEAR:
         table = (1 + depth) * 4 * tokens * cfg.vocab_size
-    return tokens * per_token + table + casts(cfg, dtype)
+    return tokens * per_token + table + casts(cfg, dtype, recompute=recompute)
 
 
 def block(cfg: ModelConfig, layer: int, s: int, dtype: str, fused: bool) -> float:
@@ -82,13 +82,16 @@ def ends(cfg: ModelConfig, dtype: str) -> float:
     return size_of(dtype) * 3 * cfg.hidden_size
 
 
-def casts(cfg: ModelConfig, dtype: str) -> float:
-    """Copies of the weights in the compute dtype, kept until the backward pass has used them."""
+def casts(cfg: ModelConfig, dtype: str, *, recompute: bool = False) -> float:
+    """Copies of the weights in the compute dtype, kept until the backward pass has used them; of
+    one block at a time if it is computed again."""
     if dtype == "float32":
         return 0.0
     tables = ("embed_tokens.weight", "lm_head.weight")
-    weights = [*main_weights(cfg), *mtp_weights(cfg)]
-    used = sum(
-        w.count for w in weights if w.is_matrix and w.name not in tables and ".gate." not in w.name
-    )
+    blocks: dict[str, int] = {}
+    for w in [*main_weights(cfg), *mtp_weights(cfg)]:
+        if w.is_matrix and w.name not in tables and ".gate." not in w.name:
+            name = ".".join(w.name.split(".")[:2])
+            blocks[name] = blocks.get(name, 0) + w.count
+    used = max(blocks.values(), default=0) if recompute else sum(blocks.values())
     return used * size_of(dtype)

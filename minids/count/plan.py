@@ -114,6 +114,7 @@ def layout_of(
     if share % m:
         what = f"{share} sequences of a rank in {m} micro-batches"
         raise UserError("--micro-batches", what, f"divisors of {share}")
+    recompute = recompute or cfg.train.activation_checkpointing == "full"
     return Layout(gpus, data, expert, p, m, share // m, zero, schedule, recompute)
 
 
@@ -189,7 +190,7 @@ def rank_memory(
     kept = activations.kept(
         model, layout.rows, s, at.dtype, recompute=layout.recompute, fused=fused
     )
-    kept -= activations.casts(model, at.dtype)
+    kept -= activations.casts(model, at.dtype, recompute=layout.recompute)
     rows = min(layout.rows * s, max(activations.SHORTEST, activations.NEAR // model.vocab_size))
     logits = rows * model.vocab_size * (2 * z + 8)
     acts = kept / p * in_flight

@@ -65,28 +65,32 @@ def muon_flops(cfg: ModelConfig) -> float:
 
 
 def predict(
-    cfg: ModelConfig, b: int, s: int, dtype: str, speed: Speed, optimizer: str = "muon"
-) -> Step:
-    """b sequences of s tokens, one micro-batch, MTP included."""
+    cfg: ModelConfig, b: int, s: int, dtype: str, speed: Speed, optimizer: str = "muon",
+    *, recompute: bool = False,
+) -> Step:  # fmt: skip
+    """b sequences of s tokens, one micro-batch, MTP included; `recompute`: one more forward."""
     tokens, depth = b * s, cfg.num_nextn_predict_layers
-    layers = cfg.num_hidden_layers + depth
-    done = tokens * flops.training(cfg, s, with_mtp=True)
+    layers, again = cfg.num_hidden_layers + depth, 4 / 3 if recompute else 1
+    done = again * tokens * flops.training(cfg, s, with_mtp=True)
     plain = tokens * sum(activations.block(cfg, i, s, "float32", True) / 4 for i in range(layers))
     scores = tokens * layers * cfg.num_attention_heads * s
     logits = tokens * cfg.vocab_size * (1 + depth)
-    passes = PASSES * plain + EXP_PASSES * scores + LOSS_PASSES * logits
+    passes = again * (PASSES * plain + EXP_PASSES * scores) + LOSS_PASSES * logits
     numbers = memory.training(cfg, optimizer).weights / memory.size_of("float32")
     orthogonal = muon_flops(cfg) if optimizer == "muon" else 0.0
     return Step(
         PRODUCT * done / speed.flops_per_s + passes / speed.numbers_per_s,
         orthogonal / speed.flops_per_s + UPDATE_PASSES * numbers / speed.numbers_per_s,
-        peak(cfg, b, s, dtype, optimizer),
-        activations.kept(cfg, b, s, dtype),
+        peak(cfg, b, s, dtype, optimizer, recompute=recompute),
+        activations.kept(cfg, b, s, dtype, recompute=recompute),
         done + orthogonal,
     )
 
 
-def peak(cfg: ModelConfig, b: int, s: int, dtype: str, optimizer: str = "muon") -> float:
+def peak(
+    cfg: ModelConfig, b: int, s: int, dtype: str, optimizer: str = "muon",
+    *, recompute: bool = False,
+) -> float:  # fmt: skip
     """Weights, gradients, moments; and the larger of the two moments that come and go.
 
     At the turn from forward to backward everything kept is there and one block of logits; while
@@ -95,7 +99,7 @@ def peak(cfg: ModelConfig, b: int, s: int, dtype: str, optimizer: str = "muon") 
     stay = memory.training(cfg, optimizer).total
     rows = min(b * s, max(activations.SHORTEST, activations.NEAR // cfg.vocab_size))
     block = rows * cfg.vocab_size * (2 * memory.size_of(dtype) + 8)
-    turn = activations.kept(cfg, b, s, dtype) + block
+    turn = activations.kept(cfg, b, s, dtype, recompute=recompute) + block
     if optimizer != "muon":
         return stay + max(turn, stay)  # AdamW holds roots and casts of everything once
     return stay + max(turn, largest_group(cfg) * (8 + 3 * memory.size_of(dtype)))

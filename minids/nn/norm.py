@@ -52,6 +52,7 @@ class WithGradient(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         dtype = torch.promote_types(grad.dtype, torch.float32)
         x, weight = ctx.saved_tensors  # [… width], [width]
+        narrow = x.dtype
         grad, x, weight = grad.to(dtype), x.to(dtype), weight.to(dtype)
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # [… 1]
         scale = torch.rsqrt(length.square() / len(weight) + ctx.eps)  # [… 1]
@@ -59,4 +60,4 @@ class WithGradient(torch.autograd.Function):
         grad_x, grad_weight, _ = torch.ops.aten.native_layer_norm_backward(
             grad, x, weight.shape, torch.zeros_like(scale), scale, weight, None, (True, True, False)
         )
-        return grad_x.add_(mean * scale).to(ctx.saved_tensors[0].dtype), grad_weight, None
+        return grad_x.add_(mean * scale).to(narrow), grad_weight, None

@@ -28,6 +28,7 @@ MAY_CHANGE = {  # on resume: what does not touch the mathematics of the steps al
     "train.eval_every",
     "train.eval_documents",
     "train.sample_every_seconds",
+    "train.activation_checkpointing",
 }
 
 

@@ -27,6 +27,8 @@ def needed_bytes(cfg: RunConfig) -> int:
     m, tokens = cfg.model, cfg.train.batch_size * cfg.data.context
     per_layer = 24 * m.hidden_size + m.num_attention_heads * min(cfg.data.context, 512)
     layers = m.num_hidden_layers + m.num_nextn_predict_layers
+    if cfg.train.activation_checkpointing == "full":  # inputs of all blocks, the rest of one
+        layers, per_layer = 1, per_layer + layers * m.hidden_size
     logits = (1 + m.num_nextn_predict_layers) * m.vocab_size
     return BYTES_PER_PARAMETER * parameters(cfg) + 4 * tokens * (layers * per_layer + 2 * logits)
 

@@ -29,6 +29,7 @@ from minids.train.guard import Guard, RouterWatch
 from minids.train.optim import Optimizer
 from minids.train.precision import FP8, recipe_of, to_fp8
 from minids.train.probe import Machine
+from minids.train.recompute import recompute_blocks
 from minids.train.schedule import lr_factor
 from minids.train.sharded import Spread, Team, gathered, local
 from minids.train.step import Gradients, clip, gradient
@@ -75,6 +76,8 @@ class Trainer:
             self.model.to(self.machine.device)
         if self.machine.precision in FP8:
             to_fp8(self.model, recipe_of(self.machine.precision))
+        if self.cfg.train.activation_checkpointing == "full":
+            recompute_blocks(self.model)
         self.spread = self.team.spread(self.model) if self.team else Spread(self.model)
         self.model = self.spread.model
         staged = self.spread.passes is not None

@@ -12,6 +12,7 @@ from minids.dist import expert, fsdp, mesh
 from minids.dist.place import place_of
 from minids.nn.experts import experts_sorted
 from minids.nn.transformer import Transformer
+from minids.train.recompute import recompute_blocks
 
 SMALL = [
     "model.vocab_size=272", "model.hidden_size=32", "model.num_hidden_layers=2",
@@ -49,11 +50,14 @@ def shards():
     tokens = torch.randint(0, 272, (4, 49), generator=generator)
     batch = SimpleNamespace(tokens=tokens[:, :-1], labels=tokens[:, 1:])
     found = {}
-    for experts in (e for e in (1, 2, 4) if place.world % e == 0):
+    layouts = [(e, False) for e in (1, 2, 4) if place.world % e == 0] + [(2, True)]
+    for experts, again in layouts:
         layout = [f"parallel.data={place.world}", f"parallel.expert={experts}"]
         cfg = load("tiny", [*SMALL, *layout])
         grid = mesh.lay_out(cfg, "cpu") if found else mesh.join(cfg, place, "cpu")
         one, many = whole_model(cfg), whole_model(cfg)
+        if again:
+            recompute_blocks(many)
         fsdp.shard(many, grid)
         wanted = one.loss(batch)
         (wanted.total / 100).backward()
@@ -71,7 +75,7 @@ def shards():
         mine = torch.stack([layer.gate.e_score_correction_bias for layer in many.moe_layers()])
         everyone = [torch.empty_like(mine) for _ in range(place.world)]
         dist.all_gather(everyone, mine)
-        found[experts] = {
+        found[f"experts {experts}" + " again" * again] = {
             "loss": apart(total, wanted.total.detach()),
             "gradients": max(gradients.values()),
             "parameters": len(gradients),

@@ -15,6 +15,7 @@ from minids.dist.schedules import SCHEDULES
 from minids.dist.spread import lay
 from minids.nn.transformer import Transformer
 from minids.train.comm import Group
+from minids.train.recompute import recompute_blocks
 from minids.train.sharded import local, whole
 from minids.train.step import Gradients
 
@@ -110,14 +111,22 @@ def schedules(place):
 def combined(place):
     """Two pipelines of two ranks, sharded over one another, with and without spread experts."""
     found = {}
-    for name, experts in (("1f1b", 1), ("1f1b", 2), ("zb1p", 2), ("interleaved", 1)):
+    for name, experts, again in (
+        ("1f1b", 1, True), ("1f1b", 2, False), ("zb1p", 2, False), ("zb1p", 2, True),
+        ("interleaved", 1, False),
+    ):  # fmt: skip
         layout = ["parallel.data=2", "parallel.pipeline=2", f"parallel.expert={experts}"]
         words = [*SMALL, *layout, f"parallel.schedule={name}", "train.batch_size=8"]
         cfg = load("tiny", words)
         grid = mesh.lay_out(cfg, "cpu")
-        pipe = lay(whole_model(cfg), cfg, grid, "cpu")
+        model = whole_model(cfg)
+        if again:
+            recompute_blocks(model)
+        pipe = lay(model, cfg, grid, "cpu")
         mine = slice(4 * grid.data.get_local_rank(), 4 * grid.data.get_local_rank() + 4)
-        found[f"{name} experts {experts}"] = facts_of(pipe, mine, *whole_step(cfg))
+        found[f"{name} experts {experts}" + " again" * again] = facts_of(
+            pipe, mine, *whole_step(cfg)
+        )
     return found
 
 

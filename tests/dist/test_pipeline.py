@@ -17,7 +17,7 @@ def test_every_schedule_runs_in_its_order_with_the_gradients_of_one_process(star
     assert [process.returncode for process in started] == [0] * 4, said
     answers = json.loads(said[0][0].splitlines()[-1])
     assert {name.split()[0] for name in answers["schedules"]} == {*SCHEDULES} - {"dualpipe"}
-    assert len(answers["combined"]) == 4  # pipelines of 2, sharded over 2, experts over 1 or 2
+    assert len(answers["combined"]) == 5  # pipelines of 2, sharded over 2, experts over 1 or 2
     for name, found in (answers["schedules"] | answers["combined"]).items():
         assert found["loss"] < 1e-12 and found["gradients"] < 1e-12, name  # float64
         assert found["norm"] < 1e-12, name
