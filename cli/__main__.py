@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
                 return fail(*problem)
     if extra:
         command = [str(python), "-m", "pytest", *argv[1:]]
-        return subprocess.call(command, cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        offline = {"HF_HUB_OFFLINE": "1", "MINIDS_OFFLINE": "1"}  # notebooks too: lab/offline.py
+        return subprocess.call(command, cwd=ROOT, env=os.environ | offline)
     return become([str(python), "-m", "minids_cli", *argv])
 
 
