@@ -311,6 +311,9 @@ class ParallelConfig:
     schedule: str = one_of(
         "1f1b", "gpipe 1f1b interleaved zb1p dualpipev", "in which order a pipeline works"
     )
+    checkpoint: str = one_of(
+        "whole", "whole sharded", "files gathered on rank 0 · a file of each rank's part"
+    )
     timeout_s: int = bounded(300, 1, 86_400, "a rank that says nothing for so long is lost, s")
 
     def __post_init__(self) -> None:

@@ -142,8 +142,6 @@ def newest_weights(parent: Path) -> tuple[dict, dict, list[str]]:
 
     The optimizer's state is checked with the rest but stays on the disk.
     """
-    from safetensors.torch import load_file
-
     from minids.train import checkpoint
 
     warnings: list[str] = []
@@ -152,7 +150,7 @@ def newest_weights(parent: Path) -> tuple[dict, dict, list[str]]:
         for folder in reversed(checkpoint.steps(parent)):
             try:
                 manifest = checkpoint.verify(folder)
-                weights = load_file(folder / "model.safetensors")
+                weights = checkpoint.tensors_of(folder, manifest, "model")
             except UserError as error:
                 warnings.append(error.line())
             except OSError as error:

@@ -3,8 +3,9 @@
     step-00000100/ model.safetensors  optim.safetensors  state.json  manifest.json
 
 Written beside its place, every file forced to disk, the manifest (size and sha256 of all others)
-last, then renamed in one step. Loading believes nothing that the manifest does not confirm and
-falls back to the newest folder that is whole. No pickle is ever read: it can run code.
+last, then renamed in one step. Several ranks may write a file each instead of the first two
+(`parts`). Loading believes nothing that the manifest does not confirm and falls back to the newest
+folder that is whole. No pickle is ever read: it can run code.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minids.errors import UserError
+from minids.train import parts
+from minids.train.comm import Solo
 from minids.train.disk import alive, flush, sha256
 
 FORMAT = "minids-checkpoint"
-VERSION = 1
+VERSION = 2  # 2: in parts; whole ones are still 1
 FILES = ("model.safetensors", "optim.safetensors", "state.json")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 
@@ -63,36 +66,100 @@ def save(
     `about` goes into the manifest (config hash, data fingerprint, versions). Raises UserError with
     code 1 if the disk is full or fails; what was there before stays as it was.
     """
-    final = parent / f"step-{step:08d}"
-    draft = parent / f".tmp-{final.name}-{os.getpid()}"
+    draft = draft_of(parent, step, os.getpid())
     try:
         parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         at_stage("before-files", step)
         save_file(apart(model), draft / FILES[0])
         save_file(apart(optim), draft / FILES[1])
-        (draft / FILES[2]).write_text(json.dumps(state, indent=1), encoding="utf-8")
-        files: dict[str, dict[str, Any]] = {}
-        for name in FILES:
-            flush(draft / name)
-            size = (draft / name).stat().st_size
-            files[name] = {"size": size, "sha256": sha256(draft / name)}
-        at_stage("before-manifest", step)
-        manifest = {"format": FORMAT, "version": VERSION, "step": step, "files": files, **about}
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        flush(draft / "manifest.json")
-        flush(draft)
-        at_stage("before-rename", step)
-        if final.exists():  # this step was saved before a roll-back and is written again
-            discard(final)
-        draft.rename(final)
-        flush(parent)
+        files = {name: note_of(draft / name) for name in FILES[:2]}
+        final = seal(draft, step, files, state=state, about=about, at_stage=at_stage)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise disk_error(error, parent, size_of(model) + size_of(optim)) from error
     at_stage("after-rename", step)
     if keep:
         prune(parent, keep)
+    return final
+
+
+def save_parts(
+    parent: Path,
+    step: int,
+    comm: Solo,
+    *,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    about: dict[str, Any],
+    keep: int = 0,
+    at_stage: Callable[[str, int], None] = no_fault,
+) -> Path:
+    """The same by all ranks together, each writing the part of `tensors` (named model.… and
+    optim.…) that it holds; `state` and `about` are rank 0's. Raises as `save` does, on all."""
+    pid = torch.tensor([os.getpid() if comm.rank == 0 else 0])
+    if comm.rank == 0:
+        try:
+            draft_of(parent, step, os.getpid()).mkdir(parents=True)
+        except OSError as error:
+            pid.fill_(-(error.errno or errno.EIO))
+    comm.broadcast(pid)
+    draft = draft_of(parent, step, int(pid))
+    try:
+        if pid < 0:
+            raise OSError(-int(pid), os.strerror(-int(pid)))
+        at_stage("before-files", step)
+        files = parts.write(draft, tensors, comm)
+        if comm.rank:
+            at_stage("before-manifest", step)
+            return draft
+        final = seal(draft, step, files, state=state, about=about, at_stage=at_stage)
+    except (OSError, UserError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, UserError):
+            raise
+        raise disk_error(error, parent, 0) from error
+    at_stage("after-rename", step)
+    if keep:
+        prune(parent, keep)
+    return final
+
+
+def draft_of(parent: Path, step: int, pid: int) -> Path:
+    """Where a save is written before it is whole."""
+    return parent / f".tmp-step-{step:08d}-{pid}"
+
+
+def note_of(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file, once it is on the disk."""
+    flush(path)
+    return {"size": path.stat().st_size, "sha256": sha256(path)}
+
+
+def seal(
+    draft: Path,
+    step: int,
+    files: dict[str, dict[str, Any]],
+    *,
+    state: dict[str, Any],
+    about: dict[str, Any],
+    at_stage: Callable[[str, int], None],
+) -> Path:
+    """The order that makes a save whole or nothing: state, manifest, then one rename."""
+    final = draft.parent / f"step-{step:08d}"
+    (draft / FILES[2]).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    files = files | {FILES[2]: note_of(draft / FILES[2])}
+    at_stage("before-manifest", step)
+    version = 2 if parts.are_parts(files) else 1
+    manifest = {"format": FORMAT, "version": version, "step": step, "files": files, **about}
+    (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    flush(draft / "manifest.json")
+    flush(draft)
+    at_stage("before-rename", step)
+    if final.exists():  # this step was saved before a roll-back and is written again
+        discard(final)
+    draft.rename(final)
+    flush(draft.parent)
     return final
 
 
@@ -107,15 +174,15 @@ def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def load_latest(parent: Path) -> tuple[Checkpoint, list[str]]:
+def load_latest(parent: Path, *, alone: bool = True) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and a warning for each newer one that is not.
 
-    Raises UserError with code 4 when there is none.
+    `alone`: see `load`. Raises UserError with code 4 when there is none.
     """
     warnings: list[str] = []
     for folder in reversed(steps(parent)):
         try:
-            found = load(folder)
+            found = load(folder, alone=alone)
         except UserError as error:
             warnings.append(error.line())
             continue
@@ -126,17 +193,29 @@ def load_latest(parent: Path) -> tuple[Checkpoint, list[str]]:
     raise UserError(f"{parent}", what, "a folder of checkpoints written by minids", code=4)
 
 
-def load(folder: Path) -> Checkpoint:
-    """One checkpoint, every byte confirmed by its manifest. Raises UserError with code 4."""
+def load(folder: Path, *, alone: bool = True) -> Checkpoint:
+    """One checkpoint, every byte confirmed by its manifest. Raises UserError with code 4.
+
+    One of several ranks (not `alone`) leaves tensors in parts on the disk: it needs its own only.
+    """
     manifest = verify(folder)
+    model, optim = {}, {}
     try:
         state = json.loads((folder / FILES[2]).read_text(encoding="utf-8"))
-        model, optim = load_file(folder / FILES[0]), load_file(folder / FILES[1])
+        if alone or not parts.are_parts(manifest["files"]):
+            model, optim = (tensors_of(folder, manifest, kind) for kind in ("model", "optim"))
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"{folder.name}", f"unreadable ({error})", "a whole checkpoint", code=4
         ) from error
     return Checkpoint(folder, manifest["step"], model, optim, state, manifest)
+
+
+def tensors_of(folder: Path, manifest: dict[str, Any], kind: str) -> dict[str, Tensor]:
+    """Whole tensors of a checkpoint's "model" or "optim", in whatever files they are."""
+    if parts.are_parts(manifest["files"]):
+        return parts.read_whole(folder, f"{kind}.")
+    return load_file(folder / f"{kind}.safetensors")
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -163,7 +242,7 @@ def verify(folder: Path) -> dict[str, Any]:
             f"up to {VERSION}",
             code=4,
         )
-    if set(files) != set(FILES):
+    if set(files) != set(FILES) and not parts.are_parts(files):
         raise UserError(f"{folder.name}", f"holds {sorted(files)}", ", ".join(FILES), code=4)
     for name, noted in files.items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None

@@ -40,7 +40,7 @@ def train_on(
     warnings: list[str] = []
     out = Path(team.first("out", str(out.absolute()) if comm.rank == 0 else None))
     if resume and not (restarted and not checkpoint.steps(out / "checkpoints")):
-        found, warnings = checkpoint.load_latest(out / "checkpoints")
+        found, warnings = checkpoint.load_latest(out / "checkpoints", alone=False)
         check_same(cfg, found, allow_change)
     elif comm.rank == 0 and not restarted:
         folder.check_new(out)

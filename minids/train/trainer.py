@@ -208,7 +208,7 @@ class Trainer:
         seen, position, guard = self.step, self.batches.state_dict(), self.guard.state_dict()
         if not checkpoint.steps(self.out / "checkpoints"):
             raise UserError(f"step {seen}", f"{reason}, and no checkpoint to go back to", code=3)
-        found, _ = checkpoint.load_latest(self.out / "checkpoints")
+        found, _ = checkpoint.load_latest(self.out / "checkpoints", alone=not self.team)
         saving.restore(self, found)
         self.batches.load_state_dict(position)
         rollbacks = guard["rollbacks"]

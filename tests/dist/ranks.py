@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -12,7 +13,12 @@ from minids.dist import expert, fsdp, mesh
 from minids.dist.place import place_of
 from minids.nn.experts import experts_sorted
 from minids.nn.transformer import Transformer
+from minids.train import checkpoint, saving
+from minids.train.comm import Group
+from minids.train.optim import Optimizer
 from minids.train.recompute import recompute_blocks
+from minids.train.sharded import Spread, gathered
+from minids.train.step import Gradients
 
 SMALL = [
     "model.vocab_size=272", "model.hidden_size=32", "model.num_hidden_layers=2",
@@ -88,6 +94,44 @@ def shards():
     return found
 
 
+def parts_of(folder):
+    """A model and its moments: saved in parts and whole by four ranks, read by two."""
+    place = place_of()
+    cfg = load("tiny", [*SMALL, f"parallel.data={place.world}", "parallel.expert=2"])
+    grid = mesh.lay_out(cfg, "cpu")
+    comm = Group(place.rank, place.world)
+    model = whole_model(cfg)
+    fsdp.shard(model, grid)
+    if place.world == 2:
+        model.init_weights(torch.Generator().manual_seed(9))
+    gradients = Gradients(model)
+    gradients.flat.normal_(generator=torch.Generator().manual_seed(place.rank))
+    optimizer = Optimizer(model, cfg.train, torch.float64)
+    optimizer.step(1.0, comm)
+    run = SimpleNamespace(model=model, optimizer=optimizer, spread=Spread(model))
+    if place.world == 4:
+        tensors = [gathered(part.state_dict()) for part in (model, optimizer)]
+        checkpoint.save_parts(
+            folder / "parts", 1, comm, tensors=saving.named(run), state={}, about={}
+        )
+        if place.rank == 0:
+            checkpoint.save(
+                folder / "whole", 1, model=tensors[0], optim=tensors[1], state={}, about={}
+            )
+        return {}
+    checkpoint.load(folder / "parts/step-00000001", alone=False)
+    saving.take_parts(run, folder / "parts/step-00000001")
+    wanted = checkpoint.load(folder / "whole/step-00000001")
+    found = [gathered(part.state_dict()) for part in (model, optimizer)]
+    return {
+        name: all(torch.equal(mine[key], tensor) for key, tensor in theirs.items())
+        and mine.keys() == theirs.keys() and len(mine) > 20
+        for name, mine, theirs in zip(
+            ("model", "optim"), found, (wanted.model, wanted.optim), strict=True
+        )
+    }  # fmt: skip
+
+
 def travel():
     """Dispatch and combine alone: who goes where, that nobody is lost, and the sum that returns."""
     place = place_of()
@@ -124,7 +168,7 @@ def travel():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    result = {"shards": shards(), "travel": travel()}
+    result = {"shards": shards(), "travel": travel(), "parts": parts_of(Path(sys.argv[1]))}
     if dist.get_rank() == 0:
         sys.stdout.write(json.dumps(result))
     mesh.leave()

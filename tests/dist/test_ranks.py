@@ -1,6 +1,7 @@
 """`minids train` on several ranks, from outside: one run, one voice; what happens if one dies."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,18 +43,24 @@ def test_four_ranks_in_two_stages_lose_one_and_two_end_the_run_of_one_process(st
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
     broken = ["--inject", "nan-grad@3:rank2,exit@step:7:rank1", "--out", str(many),
-              "--set", "parallel.pipeline=2"]  # fmt: skip
+              "--set", "parallel.pipeline=2", "--set", "parallel.checkpoint=sharded"]  # fmt: skip
     codes, out, lines = ended(start([*TRAIN, *NODE, *broken], 4))
     assert codes == [1, 137, 1, 1] and out[1:] == ["", "", ""] and "saved step-00000006" in out[0]
     assert len(lines) == 1 and "lost another worker" in lines[0], lines
 
+    saved = many / "checkpoints/step-00000006"
+    assert len(list(saved.glob("shard-*.safetensors"))) == 4  # nobody gathered anything
+    shutil.copytree(many, tmp_path / "by one")
+    command = ["train", "--resume", str(tmp_path / "by one"), "--set", "parallel.pipeline=1"]
+    assert main([*command, "--set", "parallel.checkpoint=whole"]) == 0
+
     again = [*TRAIN, "--resume", str(many), "--set", "parallel.pipeline=1"]
     codes, out, lines = ended(start(again, 2))
     assert codes == [0, 0] and not lines and "weights_sha256=" in out[0] and not out[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "many"]
-    one, two = steps(alone), steps(many)
-    assert [line["step"] for line in two] == list(range(1, 9))
-    for a, b in zip(one, two, strict=True):
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "by one", "many"]
+    one, two, three = steps(alone), steps(many), steps(tmp_path / "by one")
+    assert [line["step"] for line in two] == [line["step"] for line in three] == [*range(1, 9)]
+    for a, b in [*zip(one, two, strict=True), *zip(one, three, strict=True)]:
         assert a["data_pos"] == b["data_pos"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)  # float32, other orders of sums
         assert a["skipped"] == b["skipped"] == (a["step"] == 3)  # one rank's NaN stops all
