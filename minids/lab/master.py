@@ -27,6 +27,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 BLANK = 'raise NotImplementedError("your code")'
 NAME = re.compile(r"(\d\d)-[a-z0-9]+(-[a-z0-9]+)*")
 GRADE_ID = re.compile(r"(ex|check)-(\d\d)-(\d+)")
+FOR_TESTS = "# NBVAL_CHECK_OUTPUT"  # nbval: the stored output is a fact
 LARGEST_NOTEBOOK = 64_000_000  # bytes; more is no lesson
 
 
@@ -249,13 +250,14 @@ def workbook(master: Master, *, solved: bool = False) -> dict[str, Any]:
         reached = reached or name.startswith("ex-")
         if cell["cell_type"] == "code" and reached:
             cell["outputs"], cell["execution_count"] = [], None
+        cell["source"] = given(cell)
         if name.startswith("ex-"):
-            cell["source"] = filled(source(cell)) if solved else blank(source(cell))
+            cell["source"] = filled(cell["source"]) if solved else blank(cell["source"])
             cell["metadata"]["deletable"] = False
         if name.startswith("check-"):
             cell["metadata"] |= {"deletable": False, "editable": False}
         if name:
-            marks[name] = digest(source(cell))
+            marks[name] = digest(cell["source"])
     notebook["metadata"]["minids"] = {
         "lesson": master.name,
         "master": fingerprint(master),
@@ -266,7 +268,17 @@ def workbook(master: Master, *, solved: bool = False) -> dict[str, Any]:
 
 def filled(text: str) -> str:
     """A cell with its solutions, without the marks."""
-    return "\n".join(line for line in text.splitlines() if line.strip() not in (BEGIN, END))
+    return without_line(text, BEGIN, END)
+
+
+def given(cell: dict[str, Any]) -> str:
+    """The cell's text as a student gets it: what is meant for nbval alone is not shown."""
+    return without_line(source(cell), FOR_TESTS)
+
+
+def without_line(text: str, *lines: str) -> str:
+    """A text without the lines that say just that, however far indented."""
+    return "\n".join(line for line in text.splitlines() if line.strip() not in lines)
 
 
 def written(notebook: dict[str, Any]) -> str:

@@ -99,11 +99,11 @@ def name_of(cell: dict[str, Any]) -> str:
 def plan(lesson: Master, notebook: dict[str, Any]) -> Plan:
     """What to run: answers and what they rest on, the student's own cells, no experiments."""
     theirs = notebook["cells"]
-    of_master = {masters.grade_id(c): masters.source(c) for c in lesson.notebook["cells"]}
-    unnamed = {masters.source(c).strip() for c in lesson.notebook["cells"] if not name_of(c)}
+    of_master = {masters.grade_id(c): masters.given(c) for c in lesson.notebook["cells"]}
+    unnamed = {masters.given(c).strip() for c in lesson.notebook["cells"] if not name_of(c)}
     order = [name for name in of_master if name]
     checks = {s.strip(): name for name, s in of_master.items() if name.startswith("check-")}
-    names = [name_of(c) or checks.get(masters.source(c).strip(), "") for c in theirs]
+    names = [name_of(c) or checks.get(masters.given(c).strip(), "") for c in theirs]
     refused, notes = tampering(order, names, theirs, of_master)
 
     code = [i for i, cell in enumerate(theirs) if cell["cell_type"] == "code"]
@@ -111,9 +111,9 @@ def plan(lesson: Master, notebook: dict[str, Any]) -> Plan:
     always = {
         place
         for place, i in enumerate(run)
-        if names[i] or masters.source(theirs[i]).strip() not in unnamed
+        if names[i] or masters.given(theirs[i]).strip() not in unnamed
     }
-    chosen = {run[place] for place in needed([masters.source(theirs[i]) for i in run], always)}
+    chosen = {run[place] for place in needed([masters.given(theirs[i]) for i in run], always)}
     steps = [
         Step("library", name) for name in refused if f"ex-{name.replace('.', '-')}" not in names
     ]
@@ -126,7 +126,7 @@ def plan(lesson: Master, notebook: dict[str, Any]) -> Plan:
             steps.append(Step("judge", exercise))
         elif i in chosen:
             mine = exercise if known else ""
-            steps.append(Step("cell", mine, i, masters.source(theirs[i])))
+            steps.append(Step("cell", mine, i, masters.given(theirs[i])))
     return Plan(steps, refused, notes)
 
 
@@ -161,7 +161,7 @@ def tampering(
 
 def bare(cell: dict[str, Any]) -> str:
     """Its text, as an editor that trims it would leave it."""
-    return "\n".join(line.rstrip() for line in masters.source(cell).strip().splitlines())
+    return "\n".join(line.rstrip() for line in masters.given(cell).strip().splitlines())
 
 
 def in_order(found: Sequence[str], order: Sequence[str]) -> list[str]:

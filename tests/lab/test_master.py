@@ -57,6 +57,18 @@ def test_a_solved_workbook_has_the_solutions_without_marks(tiny):
     assert text.endswith("    return doubled(x).mean() / 2") and "SOLUTION" not in text
 
 
+def test_marks_for_nbval_are_not_shown(tiny):
+    master = copy.deepcopy(tiny)
+    for cell in master.notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["source"] = "# NBVAL_CHECK_OUTPUT\n" + masters.source(cell)
+    marked, plain = masters.workbook(master), masters.workbook(tiny)
+    assert "NBVAL" not in masters.written(marked)
+    assert [masters.source(c) for c in marked["cells"]] == [
+        masters.source(c) for c in plain["cells"]
+    ]
+
+
 def test_ids_and_metadata_are_kept(tiny):
     notebook = masters.workbook(tiny)
     pairs = list(zip(tiny.notebook["cells"], notebook["cells"], strict=True))
