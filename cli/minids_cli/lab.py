@@ -37,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
     place = folder.chosen(args.folder)
     folder.check(place)
-    lessons = [master.read(path) for path in master.paths().values()]
+    lessons, left_out = master.readable()
+    for line in left_out:
+        show.warn(line)
     if args.dry_run:
         return start(args, place, place / folder.INDEX)
     if not (args.no_lab or args.json):

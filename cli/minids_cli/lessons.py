@@ -49,7 +49,10 @@ def run_list(args: argparse.Namespace) -> int:
     from minids.lab import master, progress
 
     stored = progress.load()
-    rows = [about(master.read(path), stored) for path in master.paths().values()]
+    lessons, left_out = master.readable()
+    for line in left_out:
+        show.warn(line)
+    rows = [about(lesson, stored) for lesson in lessons]
     if args.json:
         show.emit_json({"folder": str(progress.folder()), "lessons": rows})
         return 0

@@ -107,7 +107,7 @@ def catch_up(lesson: Master, folder: Path) -> list[Path]:
     For each a workbook with solutions, and lesson_NN.py, a module with the same functions, to
     import from a cell. What is there already is kept.
     """
-    earlier = [masters.read(path) for n, path in masters.paths().items() if n < lesson.number]
+    earlier = [one for one in masters.readable()[0] if one.number < lesson.number]
     place = folder / f"catch-up-{lesson.number}"
     files: dict[str, str] = {}
     for one in earlier:

@@ -81,6 +81,17 @@ def paths() -> dict[str, Path]:
     return found
 
 
+def readable() -> tuple[list[Master], list[str]]:
+    """All lessons that can be read, in order, and for each other one a line that says why not."""
+    lessons, lines = [], []
+    for path in paths().values():
+        try:
+            lessons.append(read(path))
+        except UserError as error:
+            lines.append(f"left out: {error.line()}")
+    return lessons, lines
+
+
 def find(lesson: str | int) -> Master:
     """The master of a lesson: 7, "7", "07" or "07-kv-cache". Raises UserError."""
     text, known = str(lesson), paths()

@@ -64,6 +64,18 @@ def test_list_shows_how_far_one_is(course, capsys):
     assert line.split() == ["07", "The", "cache", "hurts", "✗", "0", "of", "1", "1", "1"]
 
 
+def test_one_broken_lesson_is_left_out_and_named(course, student, capsys):
+    (student / "lessons" / "08-broken.ipynb").write_text("{")
+    assert main(["lessons", "list"]) == 0
+    text = said(capsys)
+    assert "warning: left out: 08-broken.ipynb: is not JSON" in text and "The cache hurts" in text
+    assert main(["lab", "--no-lab", "--folder", str(student / "mine")]) == 0
+    assert "warning: left out: 08-broken.ipynb: is not JSON" in said(capsys)
+    assert (student / "mine" / "07-cache.ipynb").exists()
+    assert main(["lessons", "open", "08", "--no-lab"]) == 2
+    assert "08-broken.ipynb: is not JSON" in said(capsys)
+
+
 def test_check_judges_the_workbook_without_its_experiments(course, capsys):
     course()
     assert main(["lessons", "check", "07"]) == 1
