@@ -1,7 +1,8 @@
-"""`minids eval RUN --at k …`: accuracy against tokens spent on a problem, in five ways.
+"""`minids eval RUN --at k …`: accuracy against tokens spent on a problem, in six ways.
 
 pass (a judge that knows), vote (the commonest answer), confidence (the likeliest completion by the
-model's own account), budget (thinking closed early), wait (thinking reopened).
+model's own account), learned (a score fitted on other problems), budget (thinking closed early),
+wait (thinking reopened).
 """
 
 from __future__ import annotations
@@ -16,10 +17,24 @@ from minids_cli import show
 
 NAMES = {
     "pass": "pass@k: a verifier picks", "vote": "majority vote",
-    "confidence": "best of k by log-probability", "budget": "budget of thinking",
-    "wait": "“wait” instead of its end",
+    "confidence": "best of k by log-probability", "learned": "best of k by a learned score",
+    "budget": "budget of thinking", "wait": "“wait” instead of its end",
 }  # fmt: skip
-LIMITS = {"problems": (2, 100_000), "samples": (1, 1024), "seed": (0, (1 << 31) - 1)}
+LIMITS = {
+    "problems": (2, 100_000), "samples": (1, 1024), "learned": (0, 100_000),
+    "seed": (0, (1 << 31) - 1),
+}  # fmt: skip
+FLAGS = (
+    "task",
+    "problems",
+    "samples",
+    "learned",
+    "temperature",
+    "budgets",
+    "waits",
+    "plot",
+    "seed",
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--task", metavar="T", help="tasks with levels (default: addition:3)")
     group.add_argument("--problems", metavar="N", help="held-out problems of each (default: 200)")
     group.add_argument("--samples", metavar="N", help="completions of each (default: twice K)")
+    group.add_argument("--learned", metavar="N", help="problems to fit a score on (default: none)")
     group.add_argument("--temperature", metavar="T", help="of the tries (default: 1.0)")
     group.add_argument("--budgets", metavar="N,N", help="tokens of thinking (4,8,16,24,32,48)")
     group.add_argument("--waits", metavar="N,N", help="times thinking is reopened (1,2)")
@@ -38,7 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def check_unused(args: argparse.Namespace) -> None:
     """These flags mean nothing without --at."""
-    for name in ("task", "problems", "samples", "temperature", "budgets", "waits", "plot", "seed"):
+    for name in FLAGS:
         if getattr(args, name) is not None:
             raise UserError(f"--{name}", "given without --at", "--at 1 4 16")
 
@@ -51,8 +67,10 @@ def run(args: argparse.Namespace) -> int:
     ks = sorted({number("--at", k, 1, 512) for text in args.at for k in text.split(",")})
     given = {
         name: number(f"--{name}", getattr(args, name) or str(default), *LIMITS[name])
-        for name, default in (("problems", 200), ("samples", min(1024, 2 * ks[-1])), ("seed", 1))
-    }
+        for name, default in (
+            ("problems", 200), ("samples", min(1024, 2 * ks[-1])), ("learned", 0), ("seed", 1)
+        )
+    }  # fmt: skip
     if given["samples"] < ks[-1]:
         what = f"{given['samples']} completions cannot hold {ks[-1]} tries"
         raise UserError("--samples", what, f"{ks[-1]} and more")
@@ -99,6 +117,8 @@ def measure(args: Any, folder: Path, tasks: Any, ks: Any, rule: Any, plot: Path 
             temperature=rule["temperature"], seed=rule["seed"],
         )  # fmt: skip
         points = points_at(tried, rule["samples"], ks)
+        if rule["learned"]:
+            points += by_learned(trained, tried, tasks, ks, rule)
         points += within_budgets(trained, problems, rule)
     rows = [(p, interval(p.values)) for p in points]
     found = [
@@ -118,6 +138,26 @@ def measure(args: Any, folder: Path, tasks: Any, ks: Any, rule: Any, plot: Path 
     note = f"figure: {plot}" if plot else ""
     show.table(title, ["way", ">k", ">tokens", ">right", "95 % interval"], cells, note=note)
     return 0
+
+
+def by_learned(trained: Any, tried: Any, tasks: Any, ks: Any, rule: Any) -> list[Any]:
+    """The best of k by a score that was fitted on problems of training."""
+    from minids.reason.compute import chosen_at
+    from minids.reason.passrate import attempt
+    from minids.reason.scorer import fit, last_states
+    from minids.reason.tasks import problem
+
+    model, tokenizer = trained.model, trained.tokenizer
+    seed, n = rule["seed"], rule["learned"]
+    seen = [problem(name, level, seed, i) for name, level in tasks for i in range(n)]
+    known = attempt(
+        model, tokenizer, seen, samples=rule["samples"], temperature=rule["temperature"],
+        seed=seed + 1,
+    )  # fmt: skip
+    right = [a.reward.verdict.right for a in known]
+    score = fit(last_states(model, tokenizer, known), right)
+    scores = score(last_states(model, tokenizer, tried))
+    return chosen_at(tried, scores, rule["samples"], ks, "learned")
 
 
 def within_budgets(trained: Any, problems: Any, rule: Any) -> list[Any]:

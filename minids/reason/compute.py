@@ -81,7 +81,7 @@ def answer_of(text: str) -> str | None:
 class Point(NamedTuple):
     """One way of spending tokens: what it got right on every problem, as a probability."""
 
-    way: str  # pass · vote · confidence · budget · wait
+    way: str  # pass · vote · confidence · learned · budget · wait
     k: int
     tokens: float  # spent on a problem, mean
     values: list[float]
@@ -98,11 +98,20 @@ def points_at(tried: Sequence[Attempt], samples: int, ks: Sequence[int]) -> list
         found.append(Point("pass", k, spent, [pass_at_k(samples, sum(r), k) for r in right]))
         votes = [majority_at_k([voted(a) for a in g], g[0].problem.answer, k) for g in groups]
         found.append(Point("vote", k, spent, votes))
-        sure = [
-            best_of_k([a.confidence for a in g], r, k) for g, r in zip(groups, right, strict=True)
-        ]
-        found.append(Point("confidence", k, spent, sure))
-    return found
+    return found + chosen_at(tried, [a.confidence for a in tried], samples, ks, "confidence")
+
+
+def chosen_at(
+    tried: Sequence[Attempt], scores: Sequence[float], samples: int, ks: Sequence[int], way: str
+) -> list[Point]:
+    """The best of k by any score, one for each completion."""
+    right = [a.reward.verdict.right for a in tried]
+    tokens = sum(len(a.tokens) for a in tried) / len(tried)
+    parts = [slice(i, i + samples) for i in range(0, len(tried), samples)]
+    return [
+        Point(way, k, k * tokens, [best_of_k(scores[part], right[part], k) for part in parts])
+        for k in ks
+    ]
 
 
 def voted(one: Attempt) -> str | None:
