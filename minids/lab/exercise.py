@@ -28,6 +28,7 @@ class Mistake(NamedTuple):
     name: str  # two to five words: "mask after softmax"
     says: str  # what is wrong and why it matters, one or two sentences; never the fix in code
     answer: Any  # the student's whole function or class, made with this mistake
+    # one that comes out in several ways is listed for each, under the same name
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ def padded_queries(s, t, real, device):  # noqa: ARG001
     return everything(s, t).tril(t - s) & rearrange(real[:, t - s :], "b s -> b 1 s 1")
 
 
+def past_alone(s, t, real, device):  # noqa: ARG001
+    mask = joined(everything(s, t).tril(t - s), None)
+    return mask if real is None else mask.expand(len(real), 1, s, t)
+
+
 def either(s, t, real, device):  # noqa: ARG001
     if real is None:
         return joined(everything(s, t).tril(t - s), None)
@@ -141,11 +146,17 @@ VISIBLE = Exercise(
             "answer is on show, and what is sampled is noise.",
             lambda s, t, real, device: joined(everything(s, t).triu(t - s), real),  # noqa: ARG005
         ),
-        Mistake(
-            "padding is read",
-            "Padding is no text, but here every token may look at it, so a prompt answers "
-            "differently depending on its neighbours in the batch.",
-            lambda s, t, real, device: joined(everything(s, t).tril(t - s), None),  # noqa: ARG005
+        *(
+            Mistake(
+                "padding is read",
+                "Padding is no text, but here every token may look at it, so a prompt answers "
+                "differently depending on its neighbours in the batch.",
+                answer,
+            )
+            for answer in (  # [1 1 s t], and repeated for every row
+                lambda s, t, real, device: joined(everything(s, t).tril(t - s), None),  # noqa: ARG005
+                past_alone,
+            )
         ),
         Mistake(
             "padded queries hidden, padded keys seen",
