@@ -27,7 +27,7 @@ from torch import Tensor
 from minids.errors import UserError
 from minids.train import parts
 from minids.train.comm import Solo
-from minids.train.disk import alive, flush, sha256
+from minids.train.disk import Disk, alive, flush, publish, sha256
 
 FORMAT = "minids-checkpoint"
 VERSION = 2  # 2: in parts; whole ones are still 1
@@ -131,8 +131,7 @@ def draft_of(parent: Path, step: int, pid: int) -> Path:
 
 
 def note_of(path: Path) -> dict[str, Any]:
-    """Size and sha256 of a file, once it is on the disk."""
-    flush(path)
+    """Size and sha256 of a file."""
     return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
@@ -145,22 +144,31 @@ def seal(
     about: dict[str, Any],
     at_stage: Callable[[str, int], None],
 ) -> Path:
-    """The order that makes a save whole or nothing: state, manifest, then one rename."""
+    """What makes a save whole or nothing: state, manifest, then one rename (`disk.publish`)."""
     final = draft.parent / f"step-{step:08d}"
     (draft / FILES[2]).write_text(json.dumps(state, indent=1), encoding="utf-8")
     files = files | {FILES[2]: note_of(draft / FILES[2])}
-    at_stage("before-manifest", step)
     version = 2 if parts.are_parts(files) else 1
     manifest = {"format": FORMAT, "version": version, "step": step, "files": files, **about}
-    (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    flush(draft / "manifest.json")
-    flush(draft)
-    at_stage("before-rename", step)
-    if final.exists():  # this step was saved before a roll-back and is written again
-        discard(final)
-    draft.rename(final)
-    flush(draft.parent)
+    publish(Staged(step, at_stage), draft, final, json.dumps(manifest, indent=1))
     return final
+
+
+class Staged(Disk):
+    """The disk, with faults where they were asked for."""
+
+    def __init__(self, step: int, at_stage: Callable[[str, int], None]) -> None:
+        self.step, self.at_stage = step, at_stage
+
+    def write(self, path: Path, text: str) -> None:
+        self.at_stage("before-manifest", self.step)
+        super().write(path, text)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self.at_stage("before-rename", self.step)
+        if new.exists():  # this step was saved before a roll-back and is written again
+            discard(new)
+        super().rename(old, new)
 
 
 def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

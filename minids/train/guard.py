@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,7 +21,20 @@ WINDOW = 64  # accepted losses remembered
 SPEAKS_AFTER = 16  # losses before a spike can be called one
 LEAST_SPREAD = 0.02  # share of the loss below which differences are noise
 
+
 Verdict = Literal["accept", "skip", "roll back", "stop"]
+
+
+def spike_limit(losses: Sequence[float], factor: float) -> float:
+    """The highest loss that is no spike, by the losses accepted so far.
+
+    `factor` deviations above the middle; both by medians, which one bad value hardly moves. The
+    median of distances is 1/1.4826 of a normal deviation. Never less than LEAST_SPREAD of the loss:
+    after a quiet time every flutter would be a spike.
+    """
+    middle = statistics.median(losses)
+    spread = 1.4826 * statistics.median(abs(x - middle) for x in losses)
+    return middle + factor * max(spread, LEAST_SPREAD * abs(middle), 1e-6)
 
 
 @dataclass
@@ -55,9 +69,7 @@ class Guard:
             return f"gradient norm is {grad_norm}"
         if not self.cfg.spike_factor or len(self.losses) < SPEAKS_AFTER:
             return ""
-        middle = statistics.median(self.losses)
-        spread = 1.4826 * statistics.median(abs(x - middle) for x in self.losses)
-        limit = middle + self.cfg.spike_factor * max(spread, LEAST_SPREAD * abs(middle), 1e-6)
+        limit = spike_limit(self.losses, self.cfg.spike_factor)
         return f"loss {loss:.3f} spikes above {limit:.3f}" if loss > limit else ""
 
     def state_dict(self) -> dict[str, Any]:
