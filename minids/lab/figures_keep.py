@@ -26,7 +26,7 @@ def guarded(
         label_line(ax, *shown[-1], "limit", COLOUR["floor"])
     if thrown:
         ax.plot(*zip(*thrown, strict=True), "X", ms=10, color=COLOUR["held out"])
-        label_line(ax, *thrown[-1], "thrown away", COLOUR["held out"], above=10)
+        label_line(ax, *thrown[0], "thrown away", COLOUR["held out"])
     ax.set_yscale("log")
     ticks = [1, 2, 5, 10, 20, 50, 100, 200]
     ax.set_yticks(ticks, [str(tick) for tick in ticks])

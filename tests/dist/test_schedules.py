@@ -1,5 +1,7 @@
 """Timetables against the published bubbles, and what every order must keep."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from minids.count.plan import bubble
@@ -97,3 +99,23 @@ def test_ranks_that_wait_for_each_other_are_an_error():
 def test_impossible_sizes_are_named(name, p, m):
     with pytest.raises(UserError):
         SCHEDULES[name](p, m)
+
+
+@pytest.mark.parametrize(("p", "m"), [(2, 4), (4, 8), (4, 16)])
+def test_dualpipev_is_the_order_that_torch_computes(p, m):
+    from torch.distributed.pipelining import schedules as theirs
+
+    order_of = getattr(theirs.ScheduleDualPipeV, "_calculate_single_rank_operations", None)
+    if order_of is None:
+        pytest.skip("this torch computes it elsewhere")
+    word = {"FORWARD": "F", "FULL_BACKWARD": "B", "BACKWARD_INPUT": "I", "BACKWARD_WEIGHT": "W"}
+
+    def flat(action):
+        if action.computation_type.name == "OVERLAP_F_B":
+            return [part for sub in action.sub_actions for part in flat(sub)]
+        return [(word[action.computation_type.name], action.stage_index, action.microbatch_index)]
+
+    sizes = SimpleNamespace(pp_group_size=p, _num_stages=2 * p, _n_microbatches=m)
+    for rank, order in enumerate(SCHEDULES["dualpipev"](p, m).orders):
+        found = [part for action in order_of(sizes, rank) if action for part in flat(action)]
+        assert found == [tuple(part) for action in order for part in parts(action)]
