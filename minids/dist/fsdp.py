@@ -3,11 +3,12 @@
 Before a block runs, its weights are gathered; behind it they are dropped; its gradients are summed
 and scattered, so that each rank hears of its own share only (ZeRO-3, as FSDP2 does it). With
 bfloat16 arithmetic the heavy matrices also travel in bfloat16; router, norms, embedding and head
-stay float32, and gradients are summed in float32.
+stay float32, and gradients are summed in float32. FP8 layers gather float32.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -23,6 +24,7 @@ from torch.distributed.tensor import Shard
 
 from minids.dist.expert import SpreadExperts, spread_experts
 from minids.dist.mesh import Mesh
+from minids.lowp.linear import Fp8Linear
 from minids.nn.block import Block
 from minids.nn.transformer import Transformer
 
@@ -38,6 +40,10 @@ def shard(model: Transformer, mesh: Mesh, roots: Sequence[nn.Module] = ()) -> No
         spread_experts(model, mesh.grid["expert"])
     narrow = model.compute_dtype if model.compute_dtype.itemsize < 4 else None
     wide = torch.float32 if narrow else None
+    if any(isinstance(module, Fp8Linear) for module in model.modules()):
+        narrow = None  # codes are made of the float32 weights, as one process makes them
+        # their outputs are views, which nobody here changes in place
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     heavy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=wide, cast_forward_inputs=False)
     exact = MixedPrecisionPolicy(reduce_dtype=wide, cast_forward_inputs=False)
     drop = not roots  # a pipeline comes back to its weights before the last is done with them

@@ -14,7 +14,7 @@ from minids.errors import UserError
 from minids.train import checkpoint, events, faults, folder
 from minids.train.comm import Group
 from minids.train.loop import check_data, check_same, out_of_memory
-from minids.train.precision import FP8
+from minids.train.precision import check_fp8
 from minids.train.probe import Machine, as_record, choose_gpu, measure, pick_device, usable_cores
 from minids.train.sharded import Team
 from minids.train.trainer import Hooks, Trainer
@@ -93,8 +93,8 @@ def machine_of(cfg: RunConfig, team: Team, found: checkpoint.Checkpoint | None) 
         chosen = choose_gpu(cfg.train, device)
         where = f"cuda:{team.local_rank}"
         return Machine(where, chosen.precision, chosen.threads, 1, "one GPU a rank")
-    if cfg.train.precision in FP8:
-        raise UserError("train.precision", f"{cfg.train.precision} on several ranks", "bfloat16")
+    if cfg.train.precision == "fp8":
+        check_fp8(device)
     precision = cfg.train.precision
     if precision == "auto" and found:
         precision = found.state["machine"]["precision"]

@@ -70,6 +70,30 @@ def test_four_ranks_in_two_stages_lose_one_and_two_end_the_run_of_one_process(st
         assert moved <= 2  # a tie may fall the other way, biases do not drift
 
 
+def test_a_spike_on_one_rank_and_a_nan_on_another_take_all_back_in_fp8(start, tmp_path):
+    words = [*NODE]
+    for field in ("train.precision=fp8-sim", "train.max_steps=20", "train.max_skips=1",
+                  "train.save_every=8", "model.num_hidden_layers=1"):  # fmt: skip
+        words += ["--set", field]
+    faults = "spike@18{},nan-grad@19{}"
+    alone = [*words, "--inject", faults.format("", ""), "--out", str(tmp_path / "alone")]
+    assert main(["train", *alone]) == 0
+    broken = faults.format(":rank1", ":rank0")
+    codes, out, lines = ended(
+        start([*TRAIN, *words, "--inject", broken, "--out", str(tmp_path / "many")], 2)
+    )
+    assert codes == [0, 0] and not lines
+    assert "step-00000016" in out[0] and "spikes" not in out[1]
+    one, two = steps(tmp_path / "alone"), steps(tmp_path / "many")
+    assert len(two) == 20
+    for a, b in zip(one, two, strict=True):
+        assert a["skipped"] == b["skipped"] == (a["step"] in (18, 19))
+        assert a["data_pos"] == b["data_pos"]
+        if not a["skipped"]:  # bfloat16 between, sums in another order; no loss scale anywhere
+            assert a["loss"] == pytest.approx(b["loss"], rel=2e-3)
+    assert two[17]["loss"] > 4 * two[16]["loss"]
+
+
 def test_torchrun_starts_anew_and_the_run_goes_on(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
