@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import textwrap
+from pathlib import Path
 
 from minids.errors import UserError
 from minids_cli import show
@@ -17,6 +18,9 @@ from minids_cli import show
 def add(parser: argparse.ArgumentParser) -> None:
     """Flags of `minids claims`."""
     parser.add_argument("name", metavar="CLAIM", nargs="?", help="one claim, with its inputs")
+    parser.add_argument(
+        "--figures", metavar="FOLDER", help="also write the table there as a picture, PNG"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,6 +33,12 @@ def run(args: argparse.Namespace) -> int:
         hint = f"did you mean {near[0]}?" if near else ""
         raise UserError("claim", f"{args.name!r} is unknown", ", ".join(rows), hint=hint)
     chosen = [rows[args.name]] if args.name else list(rows.values())
+    if args.figures:
+        from minids.lab.figures_claims import verdicts
+        from minids.plot import save
+
+        source = "minids claims; inputs with sources: minids claims NAME"
+        save(verdicts(chosen, source=source), Path(args.figures) / "claims.png")
     if args.json:
         for row in chosen:
             show.emit_json(row._asdict() | {"inputs": [fact._asdict() for fact in row.inputs]})

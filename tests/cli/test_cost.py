@@ -38,10 +38,12 @@ def test_a_mistake_is_one_line_and_code_2(minids, words):
     assert said.code == 2 and said.err.count("minids: error:") == 1, said
 
 
-def test_one_claim_shows_its_inputs(minids):
+def test_one_claim_shows_its_inputs(minids, tmp_path):
     said = minids("claims", "545-percent")
     assert said.code == 0 and "open-infra-index" in said.out and "$87,072" in said.out
     assert minids("claims", "546-percent").code == 2
+    assert minids("claims", "--figures", str(tmp_path / "f"), "--json").code == 0
+    assert (tmp_path / "f/claims.png").read_bytes().startswith(b"\x89PNG")
     rows = [json.loads(line) for line in minids("claims", "--json").out.splitlines()]
     assert len(rows) == 13 and all(row["inputs"] for row in rows)
 
