@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from minids.plot import COLOUR, panel
+from minids.plot import COLOUR, panel, panels
 
 
 def waterfall(
@@ -60,6 +60,28 @@ def frontier(curves: Mapping[str, Sequence[Any]], *, message: str, source: str) 
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_ylim(0, 104)
     ax.legend(fontsize=11, frameon=False, loc="best")
+    return figure
+
+
+def growth(
+    runs: Mapping[str, Sequence[tuple[int, float, float]]], *, message: str, source: str
+) -> Figure:
+    """Right answers and mean length over samplings, a line per rewarded stage.
+
+    A point is (step, share right, tokens).
+    """
+    figure, (right, length) = panels(message, source, columns=2, width=10.0)
+    palette = (COLOUR["accuracy"], COLOUR["held out"], COLOUR["floor"])
+    for (name, points), colour in zip(runs.items(), palette, strict=False):
+        step = [p[0] for p in points]
+        right.plot(step, [100 * p[1] for p in points], color=colour, linewidth=2, label=name)
+        length.plot(step, [p[2] for p in points], color=colour, linewidth=2)
+    for ax, words in ((right, "sampled completions right, %"), (length, "tokens of a completion")):
+        ax.set_xlabel("samplings", fontsize=12)
+        ax.set_ylabel(words, fontsize=12)
+        ax.set_ylim(bottom=0)
+    right.set_ylim(0, 104)
+    right.legend(fontsize=11, frameon=False, loc="lower right")
     return figure
 
 

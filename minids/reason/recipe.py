@@ -30,6 +30,7 @@ from minids.reason.sft import tune, watch
 from minids.reason.tasks import LEVELS, held_out_set
 from minids.reason.teach import accepted
 from minids.train import checkpoint
+from minids.train.probe import pick_device
 from minids.train.trainer import Hooks
 
 DONE = "stage.json"
@@ -69,6 +70,7 @@ class Road(NamedTuple):
     rl: RLConfig
     held_out: int = 500
     seed: int = 1
+    context: int = 128  # tokens of a row in tuning
 
 
 class Result(NamedTuple):
@@ -163,7 +165,7 @@ def walk(road: Road, stage: Stage, out: Path, tell: Callable[[str], None]) -> in
         road.train, max_steps=stage.steps, warmup_steps=min(10, stage.steps), seed=road.seed,
         lr=road.train.lr * gentle, muon_lr=road.train.muon_lr * gentle, workers=1,
     )  # fmt: skip
-    data = DataConfig(name="text", path="examples", context=128)
+    data = DataConfig(name="text", path="examples", context=road.context)
     cfg = RunConfig(name=stage.name, model=model, data=data, train=train)
     examples = list(examples_of(road, stage, out, tokenizer))
     tell(f"{stage.name}: {len(examples):,} examples")
@@ -222,10 +224,11 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
 
 def model_of(folder: Path) -> Transformer:
-    """A stage's model, ready to sample."""
-    model = Transformer(load(str(folder / "config.toml")).model)
+    """A stage's model, ready to sample, on the device it was trained on."""
+    cfg = load(str(folder / "config.toml"))
+    model = Transformer(cfg.model)
     model.load_state_dict(weights_of(folder))
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).eval().to(pick_device(cfg.train.device))
 
 
 def heard(event: Any) -> str:

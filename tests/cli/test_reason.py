@@ -65,6 +65,8 @@ def test_rl_learns_says_what_it_does_and_resumes(base):
         (("rl", "base", "--out", "base"), "not empty"),
         (("rl",), "is missing"),
         (("r1",), "--tiny"),
+        (("r1", "--tiny", "--config", "gpu"), "needs one size"),
+        (("r1", "--config", "gpo"), "did you mean gpu?"),
         (("r1", "--tiny", "--stages", "9"), "out of range"),
         (("r1", "--tiny", "--out", "base"), "holds something else"),
         (("rl", "nothing"), "no folder"),

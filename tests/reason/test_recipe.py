@@ -6,7 +6,7 @@ import pytest
 
 from minids.config import load
 from minids.data.tokenizer import Tokenizer
-from minids.reason import recipe
+from minids.reason import recipe, roads
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,33 @@ def test_stories_are_not_reasoning(small):
     stories = list(recipe.stories(tokenizer, 3, 1))
     assert len(stories) == 3
     assert all(tokenizer.specials["<think>"] not in s.tokens for s in stories)
+
+
+def test_the_road_of_a_gpu_is_walked_by_a_cpu_cut_down(small, tmp_path, monkeypatch):
+    """Its tasks, its experts, its context; no GPU has run it."""
+    road, sizes = roads.gpu(), {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 1536}
+    model = dataclasses.replace(
+        road.model, **sizes, num_attention_heads=2, n_routed_experts=4, num_experts_per_tok=2,
+        intermediate_size=48, moe_intermediate_size=16,
+    )  # fmt: skip
+    student = dataclasses.replace(road.student, **sizes, intermediate_size=48)
+    stages = tuple(
+        s._replace(examples=min(s.examples, 60), steps=min(s.steps, 2), minutes=s.minutes and 1e-4)
+        for s in road.stages
+    )
+    rl = dataclasses.replace(road.rl, prompts=5, group=2, max_new_tokens=5)
+    train = dataclasses.replace(
+        road.train, batch_size=4, threads=1, eval_every=0, save_every=0, device="cpu",
+        precision="float32",
+    )  # fmt: skip
+    road = road._replace(
+        model=model, student=student, stages=stages, rl=rl, train=train, held_out=10
+    )
+
+    def some(_teacher, tokenizer, tasks, n, **_rule):
+        return iter(list(recipe.worked_examples(tokenizer, tasks, n, 5)))
+
+    monkeypatch.setattr(recipe, "accepted", some)
+    results = recipe.follow(road, tmp_path / "r1")
+    assert [r.stage for r in results] == [s.name for s in road.stages]
+    assert load(str(tmp_path / "r1/1-base/config.toml")).data.context == 256
