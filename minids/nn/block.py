@@ -27,10 +27,17 @@ class Block(nn.Module):
         self.mlp = MoE(cfg) if cfg.is_moe_layer(layer) else SwiGLU(d, cfg.intermediate_size)
 
     def forward(
-        self, x: Tensor, rope: Rope, mask: Tensor | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        rope: Rope,
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+        replay: Tensor | None = None,
     ) -> tuple[Tensor, Routing | None]:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)  # [b s d]
-        thought, routing = self.mlp(self.post_attention_layernorm(x)), None
+        normed, routing = self.post_attention_layernorm(x), None  # [b s d]
         if isinstance(self.mlp, MoE):
-            thought, routing = thought
+            thought, routing = self.mlp(normed) if replay is None else self.mlp(normed, replay)
+        else:
+            thought = self.mlp(normed)
         return x + thought, routing

@@ -59,6 +59,17 @@ def route_v2(x: Tensor, centroid: Tensor, cfg: ModelConfig) -> Routing:
     return Routing(expert, weigh(gate, cfg), affinity, count_visits(expert, cfg.n_routed_experts))
 
 
+def replayed(routing: Routing, expert: Tensor, cfg: ModelConfig) -> Routing:
+    """Experts that somebody chose before, weighed by today's affinity. (V3.2 §3.1, keep routing)
+
+    expert [T k], −1 where nobody chose → Routing. The gate keeps its gradient, the choice is given.
+    """
+    expert = torch.where(expert < 0, routing.expert, expert)  # [T k]
+    gate = routing.affinity.gather(-1, expert)  # [T k]
+    load = count_visits(expert, cfg.n_routed_experts)  # [e]
+    return Routing(expert, weigh(gate, cfg), routing.affinity, load)
+
+
 def score(x: Tensor, centroid: Tensor, cfg: ModelConfig) -> Tensor:
     """How well each expert suits each token, float32 at least: a rounding sends tokens elsewhere.
 
@@ -184,9 +195,11 @@ class MoE(nn.Module):
         if cfg.n_shared_experts:
             self.shared_experts = SwiGLU(d, f * cfg.n_shared_experts)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
+    def forward(self, x: Tensor, replay: Tensor | None = None) -> tuple[Tensor, Routing]:
         flat = rearrange(x, "b s d -> (b s) d")
         routing = self.route(flat)
+        if replay is not None:
+            routing = replayed(routing, replay, self.cfg)
         out = self.experts(flat, routing.expert, routing.gate, routing.load)  # [T d]
         if self.cfg.n_shared_experts:
             out = out + self.shared_experts(flat)  # [T d]

@@ -117,11 +117,13 @@ class Transformer(nn.Module):
         mask: Tensor | None = None,
         cache: Cache | None = None,
         routings: list[Routing] | None = None,
+        replay: Tensor | None = None,
     ) -> Tensor:
         """States behind the final norm.  tokens [b s] → [b s d]
 
         positions [s] or [b s], default: after what the cache holds. mask [b t] bool over cached and
-        new tokens, True for real ones. `routings` collects what each expert layer did.
+        new tokens, True for real ones. `routings` collects what each expert layer did;
+        `replay` [L b·s k] says which experts to take, −1 for a free choice.
         """
         s, start = tokens.shape[1], cache.length if cache is not None else 0
         if positions is None:
@@ -129,8 +131,13 @@ class Transformer(nn.Module):
         if mask is not None:
             mask = visible(s, start + s, mask, tokens.device)  # [b 1 s t]
         rope, x = self.rope(positions), self.embed(tokens)
+        given = iter(() if replay is None else replay)
         for i, block in enumerate(self.layers):
-            x, routing = block(x, rope, mask, None if cache is None else cache.layers[i])
+            of_layer = None if cache is None else cache.layers[i]
+            if replay is not None and isinstance(block.mlp, MoE):
+                x, routing = block(x, rope, mask, of_layer, next(given))
+            else:
+                x, routing = block(x, rope, mask, of_layer)
             if routings is not None and routing is not None:
                 routings.append(routing)
         return self.norm(x)

@@ -23,6 +23,7 @@ from minids.generate.engine import Context, decoding_in, not_finite, pad_left, r
 from minids.generate.sample import draw, filter_logits
 from minids.generate.settings import Sampling
 from minids.nn.transformer import Transformer
+from minids.reason import routing
 
 LEAVE = 4  # rows that are done leave when they are one in so many: leaving copies the cache
 
@@ -36,6 +37,7 @@ class Rollout(NamedTuple):
     logp: Tensor  # [N s] of the sampler, under the rule it drew by; 0 behind the end
     stops: list[str]  # eos · length · context
     kept: Tensor | None  # [N s V] bool, what top-k and top-p left; None if they left all
+    asked: Tensor | None = None  # [N t L k] experts of every token read; None if not kept
 
     @property
     def lengths(self) -> Tensor:
@@ -52,9 +54,12 @@ def roll_out(
     rule: Sampling,
     longest: int,
     generator: torch.Generator,
+    *,
+    keep_routing: bool = False,
 ) -> Rollout:
     """`group` completions of each prompt, of up to `longest` tokens.
 
+    `keep_routing` writes down which experts were asked.
     Equal weights, prompts, rule and generator give equal tokens. Raises UserError for a prompt that
     fills the context, with code 3 for logits that are not finite.
     """
@@ -62,8 +67,15 @@ def roll_out(
     each = [i for i in range(len(prompts)) for _ in range(group)]
     room = torch.tensor([min(longest, room_after(prompts[i], context)) for i in each])
     tokens, mask = pad_left(prompts, tokenizer.pad, device)
-    reader = Context(model, mask, use_cache=True, dtype=decoding_in(model))
+    dtype, telling = decoding_in(model), keep_routing and any(model.moe_layers())
+    if telling:
+        reader = routing.TellingContext(model, mask, dtype=dtype)
+    else:
+        reader = Context(model, mask, use_cache=True, dtype=dtype)
     logits = reader.read(tokens)  # [B V]
+    asked = None
+    if isinstance(reader, routing.TellingContext):
+        asked = routing.Asked(reader, prompts, each, longest)
     copies = torch.tensor(each, device=device)
     reader.select(copies)
     logits = logits[copies]  # [N V]
@@ -93,6 +105,8 @@ def roll_out(
             reader.select(keep.to(device))
             ids = ids[keep.to(device)]
         logits = reader.read(rearrange(ids, "b -> b 1"))
+        if asked is not None and isinstance(reader, routing.TellingContext):
+            asked.note(rows, at, reader)
     s = int(ended.max())
     real = torch.arange(s) < ended[:, None]  # [N s]
     ends = zip(by_eos.tolist(), room.tolist(), strict=True)
@@ -105,6 +119,7 @@ def roll_out(
         weight[:, :s].masked_fill(~real, 0.0),
         stops,
         None if kept is None else kept[:, :s],
+        None if asked is None else asked.expert,
     )
 
 
@@ -141,13 +156,17 @@ def score(
 
     One plain causal pass: rows are padded behind the end, where nobody looks. Only states before a
     completion's token meet the output head. With `kept` the ratio is that of the cut distribution,
-    else it would compare two different games (V3.2 §3, keep sampling mask).
+    else it would compare two different games (V3.2 §3, keep sampling mask);
+    with `asked` the experts are the sampler's (keep routing).
     """
     rows = torch.arange(len(roll.prompts)) if rows is None else rows
     device = model.embed_tokens.weight.device
     tokens, at = joined(roll, rows)  # [b t], [b s]
     mask = roll.mask[rows].bool()  # [b s]
-    state = model.hidden(tokens.to(device))  # [b t d]
+    replay = None
+    if roll.asked is not None:
+        replay = routing.of_rows(roll.asked, rows, tokens.shape[1], device)  # [L b·t k]
+    state = model.hidden(tokens.to(device), replay=replay)  # [b t d]
     b, s = torch.nonzero(mask, as_tuple=True)  # [T], [T]
     picked = state[b.to(device), at[b, s].to(device)]  # [T d]
     logits = model.logits(picked) / temperature  # [T V]

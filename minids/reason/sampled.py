@@ -53,7 +53,12 @@ def sample(
     """A group of completions of each problem, judged."""
     rule = Sampling(temperature=rl.temperature, top_p=rl.top_p, top_k=rl.top_k)
     prompts = [prompt_ids(tokenizer, p.prompt) for p in problems]
-    roll = roll_out(model, tokenizer, prompts, rl.group, rule, rl.max_new_tokens, generator)
+    roll = roll_out(
+        model, tokenizer, prompts, rl.group, rule, rl.max_new_tokens, generator,
+        keep_routing=rl.keep_routing,
+    )  # fmt: skip
+    if not rl.keep_mask:
+        roll = roll._replace(kept=None)
     weights = Weights(rl.pay_accuracy, rl.pay_format, rl.pay_consistency)
     attempts = judged(roll, tokenizer, problems, weights, HOLES[rl.verifier])
     paid = [a.reward.total if a.reward.scorable else math.nan for a in attempts]
@@ -109,6 +114,7 @@ def with_signal(made: Sampled, group: int) -> list[Sampled]:
         part = Rollout(
             roll.prompts[rows], roll.tokens[rows], roll.mask[rows], roll.logp[rows],
             roll.stops[rows], None if roll.kept is None else roll.kept[rows],
+            None if roll.asked is None else roll.asked[rows],
         )  # fmt: skip
         found.append(Sampled(part, made.attempts[rows], made.reward[rows], made.advantage[rows]))
     return found
@@ -120,11 +126,12 @@ def joined(parts: list[Sampled], pad: int) -> Sampled:
         return parts[0]
     s = max(p.roll.tokens.shape[1] for p in parts)
 
-    def wide(x: Tensor, value: float) -> Tensor:
-        axes = [0, 0] * (x.ndim - 2) + [0, s - x.shape[1]]
+    def wide(x: Tensor, value: float, columns: int = s) -> Tensor:
+        axes = [0, 0] * (x.ndim - 2) + [0, columns - x.shape[1]]
         return torch.nn.functional.pad(x, axes, value=value)
 
-    kept = [p.roll.kept for p in parts]
+    kept, asked = [p.roll.kept for p in parts], [p.roll.asked for p in parts]
+    t = max(0 if a is None else a.shape[1] for a in asked)
     roll = Rollout(
         [prompt for p in parts for prompt in p.roll.prompts],
         torch.cat([wide(p.roll.tokens, pad) for p in parts]),
@@ -132,6 +139,7 @@ def joined(parts: list[Sampled], pad: int) -> Sampled:
         torch.cat([wide(p.roll.logp, 0) for p in parts]),
         [stop for p in parts for stop in p.roll.stops],
         None if kept[0] is None else torch.cat([wide(k, 1) for k in kept if k is not None]),
+        None if asked[0] is None else torch.cat([wide(a, -1, t) for a in asked if a is not None]),
     )
     attempts = [a for p in parts for a in p.attempts]
     return Sampled(

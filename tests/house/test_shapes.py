@@ -149,6 +149,7 @@ def run(cfg):
         model(tokens, mask=tokens > 3, cache=cache)
         model(tokens[:, :1], cache=cache)
         model(tokens[:1, :1])
+        model.hidden(tokens, replay=torch.full((2, 65, cfg.num_experts_per_tok), -1))
     model.compute_dtype = torch.bfloat16
     model.loss(SimpleNamespace(tokens=tokens, labels=tokens)).total.backward()
     norm.rms_norm(torch.randn(3, 4), torch.ones(4), 1e-6)

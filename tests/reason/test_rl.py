@@ -15,7 +15,7 @@ from minids.reason.chat import example
 from minids.reason.packed import open_examples
 from minids.reason.rl_events import Evaluated, Finished, Stepped, Warned
 from minids.reason.rl_run import reinforce_run
-from minids.reason.sampled import sample, take_problems, with_signal
+from minids.reason.sampled import joined, sample, take_problems, with_signal
 from minids.reason.settings import Objective, RLConfig, parse_tasks
 from minids.reason.sft import tune
 from minids.reason.tasks import problem
@@ -201,3 +201,37 @@ def test_settings_that_cannot_work_are_told(cfg, weights, tokenizer, tmp_path):
     assert not (tmp_path / "no").exists()
     with pytest.raises(UserError, match="no checkpoint"):
         run(cfg, weights, tokenizer, tmp_path / "none", resume=True)
+
+
+def test_groups_joined_again_keep_their_routing(cfg, weights, tokenizer, tmp_path):
+    """Experts, DAPO's dynamic sampling, kept routing: learner and sampler agree."""
+    import dataclasses
+
+    model = dataclasses.replace(
+        cfg.model, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+        first_k_dense_replace=1, n_shared_experts=1, n_group=1, topk_group=1,
+    )  # fmt: skip
+    fresh = Transformer(model)
+    fresh.init_weights(torch.Generator().manual_seed(2))
+    policy = make(
+        dataclasses.replace(cfg, model=model), fresh.state_dict(), tokenizer, tmp_path,
+        dynamic=4, prompts=3, group=3, keep_routing=True, pay_consistency=1.0, top_p=0.9,
+    )  # fmt: skip
+    made = policy.sample()
+    assert made.roll.asked is not None
+    assert len(made.roll.asked) == len(made.reward)
+    parts = with_signal(made, 3) or [made]
+    both = joined([*parts, *parts], tokenizer.pad)
+    for sampled in (made, both):
+        assert policy.learn(sampled)["mismatch"] < 1e-3
+    assert both.roll.asked.shape[0] == len(both.reward)
+
+
+def test_the_mask_is_kept_unless_asked_otherwise(cfg, weights, tokenizer):
+    model = Transformer(cfg.model)
+    model.load_state_dict(weights)
+    for keep in (True, False):
+        rl = RLConfig(**(QUICK | {"top_p": 0.5, "keep_mask": keep}))
+        rng = torch.Generator().manual_seed(1)
+        made = sample(model, tokenizer, take_problems(rl, 0), rl, "group", rng)
+        assert (made.roll.kept is not None) == keep
