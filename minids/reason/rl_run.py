@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from minids.config import RunConfig
 from minids.data.tokenizer import Tokenizer
 from minids.errors import UserError
 from minids.reason.chat import prompt_ids
+from minids.reason.outside import missing
 from minids.reason.rl import Policy
 from minids.reason.rl_events import Event, Finished, Warned
 from minids.reason.settings import Objective, RLConfig
@@ -66,6 +68,8 @@ def reinforce_run(
 
 def check_prompts(cfg: RunConfig, tokenizer: Tokenizer, rl: RLConfig) -> None:
     """Prompts must leave room for a completion and have tokens for all they say."""
+    if rl.verifier == "math" and importlib.util.find_spec("math_verify") is None:
+        raise missing("math-verify")
     for name, level in rl.tasks:
         for i in range(8):
             ids = prompt_ids(tokenizer, problem(name, level, rl.seed, i).prompt)

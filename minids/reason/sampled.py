@@ -16,7 +16,7 @@ from minids.generate.settings import Sampling
 from minids.nn.transformer import Transformer
 from minids.reason import grpo
 from minids.reason.chat import prompt_ids
-from minids.reason.holes import HOLES
+from minids.reason.holes import HOLES, Verify
 from minids.reason.passrate import Attempt, judged
 from minids.reason.rewards import Weights
 from minids.reason.rollout import Rollout, roll_out
@@ -60,7 +60,7 @@ def sample(
     if not rl.keep_mask:
         roll = roll._replace(kept=None)
     weights = Weights(rl.pay_accuracy, rl.pay_format, rl.pay_consistency)
-    attempts = judged(roll, tokenizer, problems, weights, HOLES[rl.verifier])
+    attempts = judged(roll, tokenizer, problems, weights, payer(rl.verifier))
     paid = [a.reward.total if a.reward.scorable else math.nan for a in attempts]
     late = grpo.overlong(roll.lengths, rl.max_new_tokens, rl.overlong).double()
     reward = torch.tensor(paid, dtype=torch.float64) + late  # [N]
@@ -70,6 +70,15 @@ def sample(
         truncated = torch.tensor([stop != "eos" for stop in roll.stops])  # [N]
         roll = roll._replace(mask=roll.mask.masked_fill(truncated[:, None], 0.0))
     return Sampled(roll, attempts, reward, advantage)
+
+
+def payer(name: str) -> Verify:
+    """Who pays: a rule of ours, or mathematics as others compare it."""
+    if name == "math":
+        from minids.reason.gym import same_mathematics
+
+        return same_mathematics
+    return HOLES[name]
 
 
 def even(reward: Tensor, group: int) -> Tensor:

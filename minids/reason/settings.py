@@ -109,7 +109,9 @@ class RLConfig:
     min_lr_ratio: float = bounded(1.0, 0.0, 1.0, "rate at the end, share of the peak; linear")
     max_grad_norm: float = bounded(1.0, 0.0, 1e9, "gradients are clipped to; 0 means never")
     verifier: str = one_of(
-        "exact", "exact prefix length last", "who pays; all but exact have a hole, for lesson 21"
+        "exact",
+        "exact prefix length last math",
+        "who pays; math: math-verify; prefix, length, last have a hole, for lesson 21",
     )
     pay_accuracy: float = bounded(1.0, -100.0, 100.0, "reward of a right answer")
     pay_format: float = bounded(0.1, -100.0, 100.0, "reward of a readable answer in its tags")
@@ -149,13 +151,18 @@ class RLConfig:
 
 
 def parse_tasks(text: str) -> list[tuple[str, int]]:
-    """NAME or NAME:LEVEL, separated by commas → pairs; the level is 1 where none is given."""
+    """NAME or NAME:LEVEL, separated by commas → pairs; the level is 1 where none is given.
+
+    gym:NAME is a data set of reasoning-gym.
+    """
     from minids.reason import tasks
 
     found = []
     for part in text.split(","):
-        name, _, level = part.strip().partition(":")
-        pair = name, coerce("level", level or 1, int)
+        whole = part.strip()
+        source = tasks.GYM if whole.startswith(tasks.GYM) else ""
+        name, _, level = whole.removeprefix(source).partition(":")
+        pair = source + name, coerce("level", level or 1, int)
         tasks.check(*pair)
         found.append(pair)
     return found

@@ -18,6 +18,7 @@ from minids.reason.verify import Verdict
 HELD_OUT = 8  # one prompt of so many is never trained on
 LEVELS = (1, 9)
 TRIES = 10_000
+GYM = "gym:"  # data sets of others, by name
 
 
 class Problem(NamedTuple):
@@ -63,17 +64,31 @@ def check(name: str, level: int) -> None:
     import difflib
 
     known = makers()
+    if name.startswith(GYM):
+        from minids.reason import gym
+
+        return gym.check(name, level)
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else ""
         raise UserError("task", f"no task {name!r}", ", ".join(known), hint=hint)
     if not LEVELS[0] <= level <= LEVELS[1]:
         raise UserError("level", f"{level} is out of range", f"{LEVELS[0]} … {LEVELS[1]}")
+    return None
+
+
+def maker_of(name: str) -> Maker:
+    """The maker of a task that `check` has passed."""
+    if name.startswith(GYM):
+        from minids.reason import gym
+
+        return gym.maker(name)
+    return makers()[name]
 
 
 def problem(name: str, level: int, seed: int, index: int, *, held_out: bool = False) -> Problem:
     """Problem `index` of a seed, from the training or the held-out side."""
-    make = makers()[name]
+    make = maker_of(name)
     generator = random.Random(f"{name} {level} {seed} {index} {held_out}")
     for _ in range(TRIES):
         made = make(generator, level)
