@@ -54,7 +54,9 @@ def find_run(name: str) -> Path:
                     "RUN",
                     f"{folder} holds no config.toml",
                     "a folder that minids train wrote",
-                    hint=nearest(name),
+                    hint=f"minids import {folder} --out RUN reads the weights"
+                    if (folder / "config.json").is_file()
+                    else nearest(name),
                 )
     except OSError as error:
         raise UserError("RUN", f"{name}: {error.strerror}", "a run folder") from error

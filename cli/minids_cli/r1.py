@@ -87,8 +87,8 @@ def report(args: argparse.Namespace, road: Any, out: Path, results: list[Any]) -
         return 0
     show.table(
         f"What each stage bought: {road.task}, seed {road.seed}",
-        ["stage", "from", *(f">{name}" for name in road_report.HEAD[2:])],
-        [road_report.cells(r) for r in rows],
+        ["stage", *(f">{name}" for name in road_report.HEAD[2:])],
+        [[c[0], *c[2:]] for c in map(road_report.cells, rows)],
         note=f"report: {path}",
     )
     return 0
