@@ -18,7 +18,7 @@ HTML = (
     '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;margin:0;'
     "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace\">{code}</pre>"
 )
-WIDTH = 92  # characters: fits a projector at a font that the last row can read
+WIDTH = 84  # characters: fits a notebook beside its file list on a screen of 1,200 pixels
 GOOD, BAD, CALM, NEWS = "#009E73", "#D55E00", "#7F7F7F", "#0072B2"
 SIGNS = {
     "right": ("✓", "right", GOOD),
